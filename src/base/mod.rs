@@ -1,0 +1,9 @@
+//! What knows nothing of gateways: time, units, networks, canonical names, and the mistakes of a config's author.
+
+pub mod canon;
+pub mod clock;
+pub mod forwarded;
+pub mod net;
+pub mod problem;
+pub mod task;
+pub mod units;

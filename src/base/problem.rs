@@ -1,0 +1,257 @@
+//! Mistakes of the config's author: where, what, and how to mend them.
+
+use std::fmt;
+
+/// How many problems one run reports; a config with more has one cause for most of them.
+pub const PROBLEMS_MAX: usize = 200;
+
+/// Where in the document something stands: the steps from the root to a node, e.g. `routes`, `3`, `upstream`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place(Vec<Step>);
+
+/// One step of a [`Place`].
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Step {
+    /// Into a map, by key.
+    Key(String),
+    /// Into a list, by position.
+    Index(usize),
+}
+
+impl Place {
+    /// The document itself.
+    #[must_use]
+    pub fn root() -> Self {
+        Self::default()
+    }
+
+    /// The place of `key` below this one.
+    #[must_use]
+    pub fn key(&self, key: &str) -> Self {
+        self.with(Step::Key(key.to_owned()))
+    }
+
+    /// The place of item `index` below this one.
+    #[must_use]
+    pub fn index(&self, index: usize) -> Self {
+        self.with(Step::Index(index))
+    }
+
+    /// The place one step further down.
+    #[must_use]
+    pub fn with(&self, step: Step) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(step);
+        Self(steps)
+    }
+
+    /// The steps from the root.
+    #[must_use]
+    pub fn steps(&self) -> &[Step] {
+        &self.0
+    }
+
+    /// The place this one stands in.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let (_, rest) = self.0.split_last()?;
+        Some(Self(rest.to_vec()))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Key(key) if i == 0 => f.write_str(key)?,
+                Step::Key(key) => write!(f, ".{key}")?,
+                Step::Index(index) => write!(f, "[{index}]")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing; the config is used.
+    Warning,
+    /// The config is not used.
+    Error,
+}
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Stable code, e.g. `E010` or `W021`; listed in ARCHITECTURE.md.
+    pub code: &'static str,
+    /// Error or warning.
+    pub severity: Severity,
+    /// The node that is wrong.
+    pub place: Place,
+    /// Points at the key of the node instead of at its value.
+    pub at_key: bool,
+    /// What is wrong: lower case, no full stop, names in backticks.
+    pub what: String,
+    /// What stands under the caret, if more can be said about the very place.
+    pub label: Option<String>,
+    /// How to mend it.
+    pub hint: Option<String>,
+    /// A second place that matters, with what it is: "first defined here".
+    pub also: Option<(Place, String)>,
+    /// For mistakes found before there are places (syntax): file index, line and column from 1.
+    pub mark: Option<Mark>,
+}
+
+/// A point in a source file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mark {
+    /// Which of the files that were read.
+    pub file: usize,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub col: usize,
+    /// How many characters the caret covers, at least 1.
+    pub len: usize,
+}
+
+impl Problem {
+    /// An error at `place`.
+    #[must_use]
+    pub fn error(code: &'static str, place: Place, what: impl Into<String>) -> Self {
+        Self::new(code, Severity::Error, place, what.into())
+    }
+
+    /// A warning at `place`.
+    #[must_use]
+    pub fn warning(code: &'static str, place: Place, what: impl Into<String>) -> Self {
+        Self::new(code, Severity::Warning, place, what.into())
+    }
+
+    fn new(code: &'static str, severity: Severity, place: Place, what: String) -> Self {
+        Self {
+            code,
+            severity,
+            place,
+            at_key: false,
+            what,
+            label: None,
+            hint: None,
+            also: None,
+            mark: None,
+        }
+    }
+
+    /// Says how to mend it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Says more about the very place.
+    #[must_use]
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Points at the key, not at the value.
+    #[must_use]
+    pub fn at_key(mut self) -> Self {
+        self.at_key = true;
+        self
+    }
+
+    /// Names a second place.
+    #[must_use]
+    pub fn also(mut self, place: Place, label: impl Into<String>) -> Self {
+        self.also = Some((place, label.into()));
+        self
+    }
+
+    /// Gives the point in the source, where no node has one.
+    #[must_use]
+    pub fn mark(mut self, mark: Mark) -> Self {
+        self.mark = Some(mark);
+        self
+    }
+}
+
+/// All mistakes of one load, in the order they were found.
+#[derive(Debug, Default)]
+pub struct Problems {
+    list: Vec<Problem>,
+    left_out: usize,
+}
+
+impl Problems {
+    /// Adds one; beyond [`PROBLEMS_MAX`] it is only counted.
+    pub fn push(&mut self, problem: Problem) {
+        if self.list.len() < PROBLEMS_MAX {
+            self.list.push(problem);
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// Adds one, unless the very same is there: what is wrong with a route is so on every listener.
+    pub fn push_new(&mut self, problem: Problem) {
+        if !self.list.contains(&problem) {
+            self.push(problem);
+        }
+    }
+
+    /// Adds those of `others` that are not there yet.
+    pub fn absorb(&mut self, others: Self) {
+        self.left_out += others.left_out;
+        for problem in others.list {
+            self.push_new(problem);
+        }
+    }
+
+    /// Whether one of them is an error.
+    #[must_use]
+    pub fn any_error(&self) -> bool {
+        self.left_out > 0 || self.list.iter().any(|p| p.severity == Severity::Error)
+    }
+
+    /// Those kept.
+    #[must_use]
+    pub fn list(&self) -> &[Problem] {
+        &self.list
+    }
+
+    /// How many more there were.
+    #[must_use]
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    /// Drops those that `keep` refuses.
+    pub fn retain(&mut self, keep: impl FnMut(&Problem) -> bool) {
+        self.list.retain(keep);
+    }
+
+    /// Whether nothing was found.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.left_out == 0
+    }
+}
+
+/// The nearest of `known` to `word`, when it is near enough to be meant: "did you mean `orders`?".
+#[must_use]
+pub fn suggest<'a, I: IntoIterator<Item = &'a str>>(word: &str, known: I) -> Option<String> {
+    let mut best: Option<(f64, &str)> = None;
+    for candidate in known {
+        let score = strsim::jaro_winkler(&word.to_lowercase(), &candidate.to_lowercase());
+        if best.is_none_or(|(top, _)| score > top) {
+            best = Some((score, candidate));
+        }
+    }
+    let (score, name) = best?;
+    (score >= 0.84).then(|| format!("did you mean `{name}`?"))
+}
