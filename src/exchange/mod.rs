@@ -1,0 +1,118 @@
+//! One request and its answer: the facts as they become known, and what is left to do for it.
+
+mod edits;
+mod fault;
+mod head;
+mod id;
+mod path_back;
+mod reply;
+mod scope;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use edits::{Edit, HeaderEdits, Headers};
+pub use fault::{Fault, Meaning};
+pub use head::{Framing, HeadLimits, check as check_head, end_of_head, leading_empty_lines};
+use http::HeaderValue;
+pub use id::RequestId;
+pub use path_back::{PathBack, Piece};
+pub use pingora::http::{RequestHeader as RequestHead, ResponseHeader as ResponseHead};
+pub use reply::{Reply, Verdict};
+pub use scope::{Facts, host_of};
+
+use crate::base::forwarded::{ClientChain, Scheme};
+use crate::router::{Allow, Params};
+
+/// Everything known about one request, in the order it becomes known. Each field names its one writer.
+#[derive(Debug)]
+pub struct Exchange {
+    /// When the head was complete. (server)
+    pub started: Instant,
+    /// The time of day then, in milliseconds since 1970. (server)
+    pub unix_millis: i64,
+    /// What follows the head. (server)
+    pub framing: Framing,
+    /// How the client reached us. (server)
+    pub scheme: Scheme,
+    /// Who the client is. (gateway/request)
+    pub client: Option<ClientChain>,
+    /// The `Host` that was asked for, canonical, with its port. (gateway/request)
+    pub asked_host: Option<HeaderValue>,
+    /// The request's id: ours, or a trusted proxy's. (gateway/request)
+    pub id: RequestId,
+    /// The route's index in the site. (gateway/request)
+    pub route: usize,
+    /// The name of that route. (gateway/request)
+    pub route_name: Arc<str>,
+    /// What the path's parameters stand for. (gateway/request)
+    pub params: Params,
+    /// What the address takes, when the method was not it. (gateway/request)
+    pub allow: Option<Allow>,
+    /// What the upstream gets instead of what the client sent. (policies)
+    pub to_upstream: UpstreamRequest,
+    /// Changes to the answer's headers, also to answers of our own. (policies)
+    pub to_client: HeaderEdits,
+    /// What went wrong. (whoever ended it)
+    pub fault: Option<Fault>,
+    /// What to say of the fault instead of the table's sentence. (policies)
+    pub detail: Option<Arc<str>>,
+    /// How many targets were tried. (gateway/peer)
+    pub attempts: u16,
+    /// The authority of the target that was tried last. (gateway/peer)
+    pub target: Option<Arc<str>>,
+}
+
+/// What the upstream gets instead of what the client sent; nothing means: the same.
+#[derive(Debug, Default)]
+pub struct UpstreamRequest {
+    /// Canonical path.
+    pub path: Option<String>,
+    /// What stands after the `?`; an empty text takes the query away.
+    pub query: Option<String>,
+    /// `Host`.
+    pub host: Option<HeaderValue>,
+    /// How a path of the upstream's answer becomes one of the client's again.
+    pub back: Option<Arc<PathBack>>,
+    /// The prefix that was taken off the path, for `X-Forwarded-Prefix`.
+    pub stripped_prefix: Option<HeaderValue>,
+    /// Changes to the headers.
+    pub headers: HeaderEdits,
+}
+
+impl Exchange {
+    /// An exchange of which nothing is known but that it began.
+    #[must_use]
+    pub fn new(started: Instant, unix_millis: i64, scheme: Scheme) -> Self {
+        Self {
+            started,
+            unix_millis,
+            framing: Framing::default(),
+            scheme,
+            client: None,
+            asked_host: None,
+            id: RequestId::default(),
+            route: 0,
+            route_name: Arc::default(),
+            params: Params::default(),
+            allow: None,
+            to_upstream: UpstreamRequest::default(),
+            to_client: HeaderEdits::default(),
+            fault: None,
+            detail: None,
+            attempts: 0,
+            target: None,
+        }
+    }
+
+    /// How the client spoke: what a trusted proxy says, else how it reached us.
+    #[must_use]
+    pub fn client_scheme(&self) -> Scheme {
+        self.client
+            .as_ref()
+            .and_then(|client| client.scheme)
+            .unwrap_or(self.scheme)
+    }
+}

@@ -1,0 +1,299 @@
+//! Where requests go: a group of targets with one name, and the choice among them.
+
+mod pick;
+mod resolve;
+mod spec;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use async_trait::async_trait;
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora_load_balancing::discovery::ServiceDiscovery;
+use pingora_load_balancing::{Backend, Backends, Extensions};
+
+use crate::base::task::{Spawner, TaskGuard};
+use pick::Schedule;
+pub use resolve::{Names, SystemNames};
+pub use spec::{Spec, TargetSpec};
+
+/// How long a connection to a target may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a target may be silent: before its head, and between two pieces of its body.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long a write to a target may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long an idle connection to a target is kept.
+const IDLE_MAX: Duration = Duration::from_secs(55);
+
+/// A group of targets.
+pub struct Upstream {
+    name: Arc<str>,
+    group: u64,
+    backends: Backends,
+    discovery: Arc<Discovery>,
+    ready: ArcSwapOption<Ready>,
+}
+
+/// One address that a request can be sent to.
+#[derive(Debug)]
+pub struct Target {
+    /// The address.
+    pub addr: SocketAddr,
+    /// What was written: `http://users.internal:8080` without the scheme.
+    pub authority: Arc<str>,
+    peer: HttpPeer,
+}
+
+struct Ready {
+    targets: Box<[Target]>,
+    schedule: Schedule,
+}
+
+/// What the config says of the targets, and the addresses found for their names so far.
+struct Discovery {
+    targets: Box<[Written]>,
+}
+
+struct Written {
+    authority: Arc<str>,
+    host: Arc<str>,
+    port: u16,
+    weight: u16,
+    /// The address written, or the last one found.
+    address: ArcSwapOption<SocketAddr>,
+    is_name: bool,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl ServiceDiscovery for Shared {
+    async fn discover(&self) -> pingora::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        Ok((self.0.known(), HashMap::new()))
+    }
+}
+
+/// A handle for Pingora's side of the discovery.
+struct Shared(Arc<Discovery>);
+
+impl Discovery {
+    fn known(&self) -> BTreeSet<Backend> {
+        let mut known: BTreeSet<Backend> = BTreeSet::new();
+        for written in &self.targets {
+            let Some(addr) = written.address.load_full() else {
+                continue;
+            };
+            let mut weight = usize::from(written.weight);
+            let mut ext = Extensions::new();
+            ext.insert(Arc::clone(&written.authority));
+            // The same address twice (two names, or a name and an address) is one target with both weights.
+            let same = known
+                .iter()
+                .find(|backend| backend.addr.as_inet() == Some(&*addr))
+                .cloned();
+            if let Some(same) = same {
+                weight += same.weight;
+                known.remove(&same);
+            }
+            known.insert(Backend {
+                addr: pingora::protocols::l4::socket::SocketAddr::Inet(*addr),
+                weight,
+                ext,
+            });
+        }
+        known
+    }
+}
+
+impl Upstream {
+    /// Makes the group; nothing is asked or started yet.
+    #[must_use]
+    pub fn new(name: &str, group: u64, spec: &Spec) -> Self {
+        let targets: Box<[Written]> = spec.targets.iter().map(Written::new).collect();
+        let discovery = Arc::new(Discovery { targets });
+        let backends = Backends::new(Box::new(Shared(Arc::clone(&discovery))));
+        Self {
+            name: name.into(),
+            group,
+            backends,
+            discovery,
+            ready: ArcSwapOption::empty(),
+        }
+    }
+
+    /// The name in the config.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The authorities written for the targets: what a target may call itself in a `Location`.
+    pub fn authorities(&self) -> impl Iterator<Item = &str> {
+        self.discovery
+            .targets
+            .iter()
+            .map(|written| &*written.authority)
+    }
+
+    /// Chooses the target of one attempt; `None` while no name has an address.
+    #[must_use]
+    pub fn pick(&self) -> Option<Picked> {
+        let ready = self.ready.load_full()?;
+        let index = ready.schedule.next()?;
+        (index < ready.targets.len()).then_some(Picked { ready, index })
+    }
+
+    /// Looks names up (once, within `patience`) and keeps them looked up as their time to live ends.
+    pub async fn start(
+        self: &Arc<Self>,
+        names: &Arc<dyn Names>,
+        spawner: &Spawner,
+        patience: Duration,
+    ) -> Vec<TaskGuard> {
+        let mut guards = Vec::new();
+        for index in 0..self.discovery.targets.len() {
+            let Some(written) = self
+                .discovery
+                .targets
+                .get(index)
+                .filter(|written| written.is_name)
+            else {
+                continue;
+            };
+            let first = tokio::time::timeout(patience, names.look_up(&written.host)).await;
+            let ttl = first.map_or(resolve::TTL_MIN, |found| self.found(index, found));
+            guards.push(spawner.spawn(resolve::keep(
+                Arc::clone(self),
+                index,
+                Arc::clone(names),
+                ttl,
+            )));
+        }
+        self.refresh().await;
+        guards
+    }
+
+    /// Takes note of an answer for the name of target `index`; returns how long it may be used.
+    fn found(&self, index: usize, answer: Result<resolve::Found, resolve::NameError>) -> Duration {
+        let Some(written) = self.discovery.targets.get(index) else {
+            return resolve::TTL_MAX;
+        };
+        match answer {
+            Ok(found) => {
+                // The address in use stays while the name still has it: a rotation of the answer is no change.
+                let current = written.address.load_full();
+                let keep = current.is_some_and(|addr| found.addresses.contains(&addr.ip()));
+                if let Some(first) = found.addresses.first().filter(|_| !keep) {
+                    written
+                        .address
+                        .store(Some(Arc::new(SocketAddr::new(*first, written.port))));
+                }
+                found.ttl.clamp(resolve::TTL_MIN, resolve::TTL_MAX)
+            }
+            Err(error) => {
+                log::warn!(upstream:% = self.name, host:% = written.host, error:% = error; "name not found, the last address is kept");
+                resolve::TTL_MIN
+            }
+        }
+    }
+
+    /// Publishes the addresses that are known now.
+    async fn refresh(&self) {
+        let mut set = None;
+        let updated = self.backends.update(|changed| set = Some(changed)).await;
+        if let (Ok(()), Some(set)) = (updated, set) {
+            self.ready
+                .store(Some(Arc::new(Ready::new(&set, self.group))));
+        }
+    }
+}
+
+impl Written {
+    fn new(spec: &TargetSpec) -> Self {
+        let url = &spec.url;
+        let address = url.ip().map(|ip| Arc::new(SocketAddr::new(ip, url.port())));
+        Self {
+            authority: url.authority().into(),
+            host: url.host().into(),
+            port: url.port(),
+            weight: spec.weight.get(),
+            is_name: address.is_none(),
+            address: ArcSwapOption::from(address),
+        }
+    }
+}
+
+impl Ready {
+    fn new(set: &BTreeSet<Backend>, group: u64) -> Self {
+        let mut targets = Vec::with_capacity(set.len());
+        let mut weights = Vec::with_capacity(set.len());
+        for backend in set {
+            let Some(addr) = backend.addr.as_inet().copied() else {
+                continue;
+            };
+            let authority = backend
+                .ext
+                .get::<Arc<str>>()
+                .cloned()
+                .unwrap_or_else(|| addr.to_string().into());
+            targets.push(Target {
+                addr,
+                authority,
+                peer: peer(addr, group),
+            });
+            weights.push(u32::try_from(backend.weight).unwrap_or(u32::MAX));
+        }
+        Self {
+            targets: targets.into(),
+            schedule: Schedule::new(&weights),
+        }
+    }
+}
+
+/// A target that was chosen; it lives as long as the choice, whatever is published meanwhile.
+pub struct Picked {
+    ready: Arc<Ready>,
+    index: usize,
+}
+
+impl Picked {
+    /// The target.
+    #[must_use]
+    pub fn target(&self) -> Option<&Target> {
+        self.ready.targets.get(self.index)
+    }
+}
+
+impl Target {
+    /// What Pingora needs to connect.
+    #[must_use]
+    pub fn peer(&self) -> Box<HttpPeer> {
+        Box::new(self.peer.clone())
+    }
+}
+
+fn peer(addr: SocketAddr, group: u64) -> HttpPeer {
+    let mut peer = HttpPeer::new(addr, false, String::new());
+    // Two upstreams at one address never share a connection: their settings may differ.
+    peer.group_key = group;
+    let options = &mut peer.options;
+    options.connection_timeout = Some(CONNECT_TIMEOUT);
+    options.total_connection_timeout = Some(CONNECT_TIMEOUT);
+    options.read_timeout = Some(SILENCE_MAX);
+    options.write_timeout = Some(WRITE_TIMEOUT);
+    options.idle_timeout = Some(IDLE_MAX);
+    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::default();
+    peer
+}
