@@ -1,0 +1,56 @@
+//! The policies of one route, in the order of their stages, run once for the request and once, in reverse, for the answer.
+
+use super::Policy;
+use crate::exchange::{Exchange, Fault, RequestHead, ResponseHead, Verdict};
+
+/// A route's policies.
+#[derive(Debug, Default)]
+pub struct Chain {
+    policies: Box<[Policy]>,
+    on_request: bool,
+    on_response: bool,
+}
+
+impl Chain {
+    /// Puts `policies` in order.
+    #[must_use]
+    pub fn new(mut policies: Vec<Policy>) -> Self {
+        policies.sort_by_key(Policy::stage);
+        let on_request = policies.iter().any(Policy::on_request_wanted);
+        let on_response = policies.iter().any(Policy::on_response_wanted);
+        Self {
+            policies: policies.into(),
+            on_request,
+            on_response,
+        }
+    }
+
+    /// Asks every policy about the request, until one answers it.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    pub fn request(&self, head: &RequestHead, ex: &mut Exchange) -> Result<Verdict, Fault> {
+        if self.on_request {
+            for policy in &self.policies {
+                if let Verdict::Respond(reply) = policy.on_request(head, ex)? {
+                    return Ok(Verdict::Respond(reply));
+                }
+            }
+        }
+        Ok(Verdict::Continue)
+    }
+
+    /// Lets every policy change the upstream's answer.
+    pub fn response(&self, head: &RequestHead, answer: &mut ResponseHead, ex: &mut Exchange) {
+        if self.on_response {
+            for policy in self.policies.iter().rev() {
+                policy.on_response(head, answer, ex);
+            }
+        }
+    }
+
+    /// The keys of the policies, in order.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> {
+        self.policies.iter().map(Policy::name)
+    }
+}

@@ -1,0 +1,139 @@
+//! What may happen to a request on a route: the list of policies, and what each can do.
+
+mod chain;
+mod headers;
+mod stage;
+
+pub mod lifecycle;
+pub mod maintenance;
+pub mod request;
+pub mod response;
+
+pub use chain::Chain;
+pub use stage::Stage;
+
+use crate::base::problem::Problems;
+use crate::exchange::{Exchange, Fault, RequestHead, ResponseHead, Verdict};
+use crate::link::{Clause, Env, Names, RouteFacts, Section};
+
+/// What a policy can do. Hooks decide at once: they never wait, and see the head and the exchange, never session or plan.
+pub trait Hooks: Send + Sync {
+    /// When the policy's turn comes.
+    const STAGE: Stage;
+    /// Whether it looks at requests.
+    const ON_REQUEST: bool = true;
+    /// Whether it looks at answers.
+    const ON_RESPONSE: bool = false;
+
+    /// Decides about a request.
+    ///
+    /// # Errors
+    /// What is wrong with it; the client gets the fault's answer.
+    fn on_request(&self, _head: &RequestHead, _ex: &mut Exchange) -> Result<Verdict, Fault> {
+        Ok(Verdict::Continue)
+    }
+
+    /// Changes an upstream's answer before the client gets it.
+    fn on_response(&self, _head: &RequestHead, _answer: &mut ResponseHead, _ex: &mut Exchange) {}
+}
+
+/// Makes everything from one line a policy: `NAMES`, `Specs` (as written, one field a clause), `Policy` (as run), and one
+/// `match` a hook. For `maintenance: Maintenance` it writes
+/// `struct Specs { pub maintenance: Clause<maintenance::Spec> }`, `enum Policy { Maintenance(maintenance::Maintenance) }` and
+/// `Policy::Maintenance(policy) => policy.on_request(head, ex)`.
+macro_rules! policies {
+    ($($module:ident: $Kind:ident,)*) => {
+        /// The key of every policy.
+        pub const NAMES: &[&str] = &[$(stringify!($module)),*];
+
+        /// The policies of one route, as written.
+        #[derive(Debug, Default)]
+        pub struct Specs { $(
+            /// The clause of this name.
+            pub $module: Clause<$module::Spec>,
+        )* }
+
+        impl Specs {
+            /// Takes the clauses out of a section.
+            pub fn take(section: &mut impl Section) -> Self {
+                Self { $($module: section.clause(stringify!($module)),)* }
+            }
+
+            /// These clauses; where one is left out, the inherited one.
+            #[must_use]
+            pub fn or(&self, inherited: &Self) -> Self {
+                Self { $($module: self.$module.or(&inherited.$module),)* }
+            }
+
+            /// The policies that hold, in the order of their stages.
+            pub fn compile(&self, names: &Names, route: &RouteFacts, problems: &mut Problems) -> Chain {
+                let mut policies = Vec::new();
+                $(if let Some((spec, place)) = self.$module.spec() {
+                    let mut env = Env { names, route, place, problems };
+                    policies.extend(spec.compile(&mut env).map(Policy::$Kind));
+                })*
+                Chain::new(policies)
+            }
+
+            /// The clauses that hold, by key, for `config show`.
+            pub fn show(&self) -> Vec<(&'static str, serde_json::Value)> {
+                let mut shown = Vec::new();
+                $(if let Some((spec, _)) = self.$module.spec() {
+                    shown.push((stringify!($module), serde_json::to_value(spec).unwrap_or_default()));
+                })*
+                shown
+            }
+
+            /// Where the clauses of [`Specs::show`] stand, in the same order.
+            pub fn places(&self) -> Vec<crate::base::problem::Place> {
+                let mut places = Vec::new();
+                $(if let Some((_, place)) = self.$module.spec() {
+                    places.push(place.clone());
+                })*
+                places
+            }
+
+            /// The schema of every clause, by key.
+            pub fn schemas(generator: &mut schemars::SchemaGenerator) -> Vec<(&'static str, schemars::Schema)> {
+                vec![$((stringify!($module), generator.subschema_for::<$module::Spec>()),)*]
+            }
+        }
+
+        /// A policy, as run.
+        #[derive(Debug)]
+        pub enum Policy { $(
+            /// The policy of this name.
+            $Kind($module::$Kind),
+        )* }
+
+        impl Policy {
+            /// Its key in the config.
+            #[must_use]
+            pub const fn name(&self) -> &'static str {
+                match self { $(Self::$Kind(_) => stringify!($module),)* }
+            }
+            fn stage(&self) -> Stage {
+                match self { $(Self::$Kind(_) => $module::$Kind::STAGE,)* }
+            }
+            fn on_request_wanted(&self) -> bool {
+                match self { $(Self::$Kind(_) => $module::$Kind::ON_REQUEST,)* }
+            }
+            fn on_response_wanted(&self) -> bool {
+                match self { $(Self::$Kind(_) => $module::$Kind::ON_RESPONSE,)* }
+            }
+            fn on_request(&self, head: &RequestHead, ex: &mut Exchange) -> Result<Verdict, Fault> {
+                match self { $(Self::$Kind(policy) => policy.on_request(head, ex),)* }
+            }
+            fn on_response(&self, head: &RequestHead, answer: &mut ResponseHead, ex: &mut Exchange) {
+                match self { $(Self::$Kind(policy) => policy.on_response(head, answer, ex),)* }
+            }
+        }
+    };
+}
+
+policies! {
+    maintenance: Maintenance,
+    lifecycle: Lifecycle,
+    request: Request,
+    response: Response,
+}

@@ -1,0 +1,12 @@
+//! The order in which policies have their turn; the order in the file never matters.
+
+/// When a policy's turn comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// The cheapest refusals: they protect everything after them.
+    Shield,
+    /// Just before the request is sent: only what is allowed through gets worked on.
+    Act,
+    /// The upstream's answer, on its way to the client.
+    Shape,
+}
