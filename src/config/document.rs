@@ -1,0 +1,435 @@
+//! The document as types: every section that this version knows, each item with its place.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::base::net::{ListenAddress, Net};
+use crate::base::problem::Place;
+use crate::base::units::Date;
+use crate::policy::Specs;
+use crate::upstream;
+
+/// A whole config, as written.
+#[derive(Debug, Default)]
+pub struct Document {
+    /// `runtime`.
+    pub runtime: Runtime,
+    /// `listeners`, by name.
+    pub listeners: Vec<Named<Listener>>,
+    /// `defaults.routes`.
+    pub route_defaults: Specs,
+    /// `environments`, by name.
+    pub environments: Vec<Named<Environment>>,
+    /// `upstreams`, by name.
+    pub upstreams: Vec<Named<upstream::Spec>>,
+    /// `routes`, in the order of the files.
+    pub routes: Vec<Route>,
+    /// `errors`.
+    pub errors: Errors,
+    /// The files that the document refers to, by their place.
+    pub files: BTreeMap<Place, Bytes>,
+}
+
+/// An item with the name and place it has in the document.
+#[derive(Debug)]
+pub struct Named<T> {
+    /// The key it stands under.
+    pub name: String,
+    /// Where it stands.
+    pub place: Place,
+    /// The item.
+    pub spec: T,
+}
+
+/// Process-wide settings.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Runtime {
+    /// Worker threads, or `auto` for one a core. Default `auto`.
+    #[serde(default)]
+    pub threads: Threads,
+}
+
+/// How many worker threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Threads {
+    /// One a core.
+    #[default]
+    Auto,
+    /// So many, 1 to 1024.
+    Count(u16),
+}
+
+impl Serialize for Threads {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => to.serialize_str("auto"),
+            Self::Count(count) => to.serialize_u16(*count),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Threads {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl Visitor<'_> for Form {
+            type Value = Threads;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("`auto` or a number of threads from 1 to 1024")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Threads, E> {
+                if text == "auto" {
+                    Ok(Threads::Auto)
+                } else {
+                    Err(E::invalid_value(de::Unexpected::Str(text), &self))
+                }
+            }
+            fn visit_u64<E: de::Error>(self, count: u64) -> Result<Threads, E> {
+                let fits = u16::try_from(count)
+                    .ok()
+                    .filter(|count| (1..=1024).contains(count));
+                fits.map(Threads::Count)
+                    .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(count), &self))
+            }
+        }
+        from.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Threads {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Threads".into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }] })
+    }
+}
+
+/// Where clients connect.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// One address or a list, e.g. `[::]:8080` or `unix:/run/doorward/http.sock`.
+    pub address: OneOrMany<ListenAddress>,
+    /// What is spoken here. Default `[http1]`.
+    #[serde(default = "http1")]
+    pub protocols: Vec<Protocol>,
+    /// Hosts that are answered here, e.g. `*.example.com`; every other gets 421. Default: any.
+    #[serde(default)]
+    pub hosts: Vec<String>,
+    /// Networks of peers whose `Forwarded` and `X-Forwarded-*` are read, right to left. Default: nobody.
+    #[serde(default)]
+    pub trusted_proxies: Vec<Net>,
+    /// Route clauses for what arrives here: between `defaults.routes` and the route's own.
+    #[serde(skip)]
+    pub defaults: Specs,
+}
+
+fn http1() -> Vec<Protocol> {
+    vec![Protocol::Http1]
+}
+
+/// A protocol that clients may speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1 (and 1.0).
+    Http1,
+}
+
+/// One item, or a list of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<T: Serialize> Serialize for OneOrMany<T> {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => one.serialize(to),
+            many => many.serialize(to),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Form<T>(std::marker::PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Form<T> {
+            type Value = OneOrMany<T>;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("one item or a list of them")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                let mut all = Vec::new();
+                while let Some(item) = items.next_element()? {
+                    all.push(item);
+                }
+                if all.is_empty() {
+                    Err(de::Error::custom(
+                        "the list is empty; hint: name at least one",
+                    ))
+                } else {
+                    Ok(OneOrMany(all))
+                }
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                T::deserialize(de::value::StrDeserializer::new(text))
+                    .map(|one| OneOrMany(vec![one]))
+            }
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Self::Value, E> {
+                T::deserialize(de::value::U64Deserializer::new(number))
+                    .map(|one| OneOrMany(vec![one]))
+            }
+        }
+        from.deserialize_any(Form(std::marker::PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        format!("OneOrMany{}", T::schema_name()).into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let one = generator.subschema_for::<T>();
+        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+    }
+}
+
+/// The routes of some hosts served again at others, with other upstreams.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// A host of the routes, and the host at which they are served again.
+    pub hosts: BTreeMap<String, String>,
+    /// An upstream of the routes, and the one that takes its place there.
+    #[serde(default)]
+    pub upstreams: BTreeMap<String, String>,
+}
+
+/// Answers of our own.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Errors {
+    /// A page for browsers; `{status}`, `{title}`, `{detail}` and `{instance}` are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html_file: Option<String>,
+    /// What the `type` of a problem begins with, e.g. `https://errors.example.com/`. Default `urn:doorward:error:`.
+    #[serde(default = "default_type_base")]
+    pub type_base: Option<String>,
+    /// Other words for a fault, by its code.
+    #[serde(default, rename = "override")]
+    pub overrides: BTreeMap<String, ErrorWords>,
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "serde wants the field's type")]
+fn default_type_base() -> Option<String> {
+    Some(TYPE_BASE.to_owned())
+}
+
+/// What the `type` of a problem begins with, unless the config says otherwise.
+pub const TYPE_BASE: &str = "urn:doorward:error:";
+
+/// Other words for one fault.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ErrorWords {
+    /// Instead of the problem's `title`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// Instead of its `detail`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// One route.
+#[derive(Debug)]
+pub struct Route {
+    /// Its name.
+    pub name: String,
+    /// Where it stands.
+    pub place: Place,
+    /// Which requests it is for.
+    pub matches: Match,
+    /// What it does with them.
+    pub action: Action,
+    /// Its policies.
+    pub policies: Specs,
+}
+
+/// What a route does with a request.
+#[derive(Debug)]
+pub enum Action {
+    /// Sends it to this upstream.
+    Upstream(String),
+    /// Sends the client elsewhere.
+    Redirect(Redirect),
+    /// Answers it.
+    Respond(Box<Respond>),
+}
+
+/// Which requests a route is for. Every key given must match.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Match {
+    /// Listeners, by name. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub listeners: Vec<String>,
+    /// Exact hosts, or `*.example.com` for every host below one. Default: any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<String>,
+    /// The path: exact, or a template such as `/v1/orders/{id}`, `/v1/orders/{id:[0-9]+}` or `/files/{path*}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// The path's first segments: `/v1` is for `/v1` and `/v1/x`, not for `/v1x`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_prefix: Option<String>,
+    /// A regular expression for the whole path; named groups become parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path_regex: Option<String>,
+    /// Methods, e.g. `GET`; GET brings HEAD. Default: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<String>,
+    /// Headers, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Test>,
+    /// Query parameters, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub query: BTreeMap<String, Test>,
+    /// Cookies, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub cookies: BTreeMap<String, Test>,
+    /// Networks of clients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub client_ips: Vec<Net>,
+    /// From this time on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Date>,
+    /// Until this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Date>,
+    /// A version of the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<Version>,
+    /// An expression (CEL) over `request`, `params` and `client`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// Decides between routes of equal specificity; the higher wins. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub priority: Option<i32>,
+}
+
+/// What must hold of one value.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Test {
+    /// It is this.
+    Exact(String),
+    /// It begins with this.
+    Prefix(String),
+    /// A regular expression for all of it.
+    Regex(String),
+    /// It is there.
+    Present,
+    /// It is not there.
+    Absent,
+}
+
+/// Which version of the API a request asks for, and where it says so: exactly one of `header`, `query`, `media_type`, `path`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Version {
+    /// In this header, e.g. `api-version`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// In this query parameter.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query: Option<String>,
+    /// In this parameter of a media type in `Accept`, e.g. `version` for `application/json;version=2`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<String>,
+    /// In the path's first segment: `/v2/orders` for the path `/orders` and the version `v2`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub path: bool,
+    /// The versions this route is for, e.g. `["2026-07"]`.
+    pub any_of: Vec<String>,
+    /// Whether it is also for requests that name no version. Default false.
+    #[serde(default)]
+    pub default: bool,
+}
+
+/// Sends the client elsewhere; what is left out stays as it was asked.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Redirect {
+    /// `http` or `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheme: Option<UrlScheme>,
+    /// Host, with or without a port, e.g. `www.example.com`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host: Option<String>,
+    /// Path, e.g. `/v1{path}` for a `path_prefix` route. The query stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// 301, 302, 303, 307 or 308. Default 308: the method stays too.
+    #[serde(default = "permanent")]
+    pub status: u16,
+}
+
+const fn permanent() -> u16 {
+    308
+}
+
+/// The scheme of a URL.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UrlScheme {
+    /// Without TLS.
+    Http,
+    /// With TLS.
+    Https,
+}
+
+impl UrlScheme {
+    /// As in a URL.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// Answers without an upstream. At most one of `text`, `json`, `file`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Respond {
+    /// Status, 200 to 599. Default 200.
+    #[serde(default = "ok")]
+    pub status: u16,
+    /// Header and value; values may quote the request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, String>,
+    /// A text, e.g. `hello {client.ip}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Any JSON; its texts may quote the request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json: Option<serde_json::Value>,
+    /// A file, read when the config is loaded; a relative path is relative to the config file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+}
+
+const fn ok() -> u16 {
+    200
+}

@@ -1,0 +1,135 @@
+//! Keys of the language that this version does not have yet: refused by name, never ignored, never "unknown".
+
+/// A part of the document whose keys are looked up by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The top level.
+    Document,
+    /// `runtime`.
+    Runtime,
+    /// One of `listeners`.
+    Listener,
+    /// `defaults`.
+    Defaults,
+    /// One of `upstreams`.
+    Upstream,
+    /// One of `targets`.
+    Target,
+    /// One of `routes`, or clauses for routes.
+    Route,
+    /// `request` or `response` of a route.
+    Shaping,
+    /// `respond` of a route.
+    Respond,
+}
+
+const DOCUMENT: &[&str] = &[
+    "acme",
+    "authenticators",
+    "plans",
+    "consumers",
+    "stores",
+    "keys",
+    "signers",
+    "protos",
+    "cache_storage",
+    "functions",
+    "telemetry",
+    "openapi",
+    "admin",
+    "fleet",
+    "tests",
+];
+const RUNTIME: &[&str] = &["state_dir", "drain", "overload"];
+const LISTENER: &[&str] = &["proxy_protocol", "tls", "limits", "timeouts"];
+const UPSTREAM: &[&str] = &[
+    "lambda",
+    "function",
+    "protocol",
+    "tls",
+    "proxy_protocol",
+    "load_balancing",
+    "sticky",
+    "slow_start",
+    "panic_threshold",
+    "connections",
+    "health_check",
+    "outlier_detection",
+    "circuit_breaker",
+    "concurrency",
+    "timeouts",
+    "retries",
+    "credentials",
+    "sign",
+];
+const TARGET: &[&str] = &[
+    "priority",
+    "dns",
+    "srv",
+    "min_ttl",
+    "max_ttl",
+    "file",
+    "http",
+    "registered",
+    "consul",
+    "etcd",
+    "kubernetes",
+];
+const ROUTE: &[&str] = &[
+    "compose",
+    "websocket_api",
+    "split",
+    "mirror",
+    "fault",
+    "access",
+    "cors",
+    "security_headers",
+    "csrf",
+    "auth",
+    "authorize",
+    "rate_limit",
+    "quota",
+    "concurrency",
+    "idempotency",
+    "validate",
+    "body_limits",
+    "timeouts",
+    "retries",
+    "circuit_breaker",
+    "cache",
+    "identity",
+    "sign",
+    "views",
+    "compression",
+    "websocket",
+    "fallback",
+    "metering",
+    "log",
+    "transcode",
+    "bridge",
+    "graphql",
+];
+const SHAPING: &[&str] = &["body"];
+const RESPOND: &[&str] = &["openapi_example"];
+
+/// The keys of `part` that later versions bring.
+#[must_use]
+pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
+    match part {
+        Part::Document => DOCUMENT,
+        Part::Runtime => RUNTIME,
+        Part::Listener => LISTENER,
+        Part::Defaults => &[],
+        Part::Upstream => UPSTREAM,
+        Part::Target => TARGET,
+        Part::Route => ROUTE,
+        Part::Shaping => SHAPING,
+        Part::Respond => RESPOND,
+    }
+}
+
+/// Words for `protocols` that later versions bring.
+pub(super) const PROTOCOLS: &[&str] = &["http2", "h2c"];
+
+/// Schemes of targets that later versions bring.
+pub(super) const SCHEMES: &[&str] = &["https://", "h2c://", "ws://", "wss://"];

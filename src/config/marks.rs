@@ -1,0 +1,215 @@
+//! Where every node of a YAML text stands, and which keys are written twice.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScanError, Span};
+
+use crate::base::problem::Place;
+use crate::base::problem::{Mark, Problem};
+
+/// How deep a document may nest; deeper ones are mistakes or attacks.
+const DEPTH_MAX: usize = 64;
+/// How many nodes a document may have after its aliases are followed.
+const NODES_MAX: usize = 8_000_000;
+
+/// A node's place in the text, and those of its children.
+#[derive(Debug, Clone)]
+pub struct Marks {
+    /// Where the node begins.
+    pub mark: Mark,
+    /// Its children.
+    pub kind: MarksKind,
+}
+
+/// The children of a [`Marks`].
+#[derive(Debug, Clone)]
+pub enum MarksKind {
+    /// A scalar.
+    Leaf,
+    /// A list.
+    List(Vec<Marks>),
+    /// A map: key, where the key stands, the value.
+    Map(Vec<(String, Mark, Marks)>),
+}
+
+/// Reads the marks of `text`, which is file number `file`. Mistakes go to `problems`.
+///
+/// # Errors
+/// The problem that ended the reading: a syntax error, nesting beyond 64 levels, or an alias that multiplies too far.
+pub(super) fn read(
+    text: &str,
+    file: usize,
+    problems: &mut Vec<Problem>,
+) -> Result<Option<Marks>, Box<Problem>> {
+    let mut reader = Reader {
+        events: Parser::new_from_str(text),
+        file,
+        anchors: HashMap::new(),
+        nodes: 0,
+        problems,
+    };
+    loop {
+        match reader.next()? {
+            (Event::StreamEnd, _) => return Ok(None),
+            (Event::DocumentStart(_) | Event::StreamStart | Event::Nothing, _) => {}
+            (event, span) => return reader.node(&event, &span, 0).map(Some),
+        }
+    }
+}
+
+struct Reader<'t, 'p> {
+    events: Parser<'t, saphyr_parser::StrInput<'t>>,
+    file: usize,
+    anchors: HashMap<usize, (Marks, usize)>,
+    nodes: usize,
+    problems: &'p mut Vec<Problem>,
+}
+
+impl<'t> Reader<'t, '_> {
+    fn next(&mut self) -> Result<(Event<'t>, Span), Box<Problem>> {
+        match self.events.next() {
+            Some(Ok(event)) => Ok(event),
+            Some(Err(error)) => Err(Box::new(self.syntax(&error))),
+            None => Ok((Event::StreamEnd, Span::default())),
+        }
+    }
+
+    fn syntax(&self, error: &ScanError) -> Problem {
+        let marker = error.marker();
+        let mark = Mark {
+            file: self.file,
+            line: marker.line().max(1),
+            col: marker.col() + 1,
+            len: 1,
+        };
+        Problem::error(
+            "E001",
+            Place::root(),
+            format!("not valid YAML: {}", error.info()),
+        )
+        .mark(mark)
+    }
+
+    fn node(
+        &mut self,
+        event: &Event<'t>,
+        span: &Span,
+        depth: usize,
+    ) -> Result<Marks, Box<Problem>> {
+        let mark = self.mark(span);
+        if depth > DEPTH_MAX {
+            let what = format!("nested deeper than {DEPTH_MAX} levels");
+            return Err(Box::new(
+                Problem::error("E001", Place::root(), what).mark(mark),
+            ));
+        }
+        self.count(1, mark)?;
+        let before = self.nodes;
+        let (anchor, kind) = match event {
+            Event::Alias(id) => return self.alias(*id, mark),
+            Event::SequenceStart(anchor, _) => (*anchor, self.list(depth)?),
+            Event::MappingStart(anchor, _) => (*anchor, self.map(depth)?),
+            Event::Scalar(_, _, anchor, _) => (*anchor, MarksKind::Leaf),
+            Event::Nothing
+            | Event::StreamStart
+            | Event::StreamEnd
+            | Event::DocumentStart(_)
+            | Event::DocumentEnd
+            | Event::SequenceEnd
+            | Event::MappingEnd => (0, MarksKind::Leaf),
+        };
+        let marks = Marks { mark, kind };
+        if anchor > 0 {
+            self.anchors
+                .insert(anchor, (marks.clone(), self.nodes - before + 1));
+        }
+        Ok(marks)
+    }
+
+    fn alias(&mut self, id: usize, mark: Mark) -> Result<Marks, Box<Problem>> {
+        let Some((marks, size)) = self.anchors.get(&id).cloned() else {
+            return Ok(Marks {
+                mark,
+                kind: MarksKind::Leaf,
+            });
+        };
+        self.count(size, mark)?;
+        Ok(marks)
+    }
+
+    fn count(&mut self, nodes: usize, mark: Mark) -> Result<(), Box<Problem>> {
+        self.nodes += nodes;
+        if self.nodes <= NODES_MAX {
+            return Ok(());
+        }
+        let what = format!("more than {NODES_MAX} nodes");
+        let hint = "an alias that repeats other aliases multiplies what it stands for";
+        Err(Box::new(
+            Problem::error("E001", Place::root(), what)
+                .hint(hint)
+                .mark(mark),
+        ))
+    }
+
+    fn list(&mut self, depth: usize) -> Result<MarksKind, Box<Problem>> {
+        let mut items = Vec::new();
+        loop {
+            match self.next()? {
+                (Event::SequenceEnd | Event::StreamEnd, _) => return Ok(MarksKind::List(items)),
+                (event, span) => items.push(self.node(&event, &span, depth + 1)?),
+            }
+        }
+    }
+
+    fn map(&mut self, depth: usize) -> Result<MarksKind, Box<Problem>> {
+        let mut entries: Vec<(String, Mark, Marks)> = Vec::new();
+        let mut seen: HashMap<String, Mark> = HashMap::new();
+        loop {
+            let (event, span) = self.next()?;
+            let key_mark = self.mark(&span);
+            if matches!(event, Event::MappingEnd | Event::StreamEnd) {
+                return Ok(MarksKind::Map(entries));
+            }
+            let key = if let Event::Scalar(text, ..) = event {
+                text.into_owned()
+            } else {
+                self.node(&event, &span, depth + 1)?;
+                let problem = Problem::error("E001", Place::root(), "a key has to be a word");
+                self.problems.push(problem.mark(key_mark));
+                String::new()
+            };
+            let (event, span) = self.next()?;
+            let value = self.node(&event, &span, depth + 1)?;
+            if let Some(first) = seen.get(&key) {
+                let what = format!("`{key}` is written twice");
+                let hint = format!(
+                    "the first is at line {}:{}; keep one of them",
+                    first.line, first.col
+                );
+                self.problems.push(
+                    Problem::error("E002", Place::root(), what)
+                        .hint(hint)
+                        .mark(key_mark),
+                );
+                continue;
+            }
+            seen.insert(key.clone(), key_mark);
+            entries.push((key, key_mark, value));
+        }
+    }
+
+    fn mark(&self, span: &Span) -> Mark {
+        let one_line = span.start.line() == span.end.line();
+        let len = if one_line {
+            span.end.index().saturating_sub(span.start.index())
+        } else {
+            1
+        };
+        Mark {
+            file: self.file,
+            line: span.start.line().max(1),
+            col: span.start.col() + 1,
+            len: len.max(1),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What the user wrote: files into one typed document, with the place of everything and every mistake.
+
+mod decode;
+pub mod document;
+mod interpolate;
+mod later;
+mod marks;
+mod read;
+mod schema;
+mod secrets;
+mod section;
+mod show;
+pub mod source;
+#[cfg(test)]
+mod tests;
+mod tree;
+
+use std::path::{Path, PathBuf};
+
+use crate::base::problem::{Mark, Place, Problem, Problems};
+use document::Document;
+pub use document::TYPE_BASE;
+pub use schema::schema;
+pub use show::show;
+use source::{Environment, Source};
+use tree::{Node, Origin};
+
+/// A document with everything that is needed to talk about it.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The document; only as complete as the problems allow.
+    pub document: Document,
+    /// What is wrong with it so far.
+    pub problems: Problems,
+    /// The files that were read.
+    pub sources: Vec<Source>,
+    tree: Node,
+}
+
+/// Reads the config at `path` and the `conf.d` beside it.
+#[must_use]
+pub fn load(path: &Path, environment: &Environment) -> Loaded {
+    let (mut sources, mut problems) = (Vec::new(), Problems::default());
+    let tree = source::gather(path, &mut sources, &mut problems);
+    finish(tree, sources, problems, environment)
+}
+
+/// Reads a config that is no file, such as the built-in one of `demo`.
+#[must_use]
+pub fn load_text(name: &str, text: &str, environment: &Environment) -> Loaded {
+    let mut problems = Problems::default();
+    let tree = source::parse(text, 0, &mut problems);
+    let sources = vec![Source {
+        path: PathBuf::from(name),
+        text: text.to_owned(),
+    }];
+    finish(tree, sources, problems, environment)
+}
+
+fn finish(
+    tree: Option<Node>,
+    sources: Vec<Source>,
+    mut problems: Problems,
+    environment: &Environment,
+) -> Loaded {
+    let start = Mark {
+        file: 0,
+        line: 1,
+        col: 1,
+        len: 1,
+    };
+    let Some(mut tree) = tree else {
+        return Loaded {
+            document: Document::default(),
+            problems,
+            sources,
+            tree: Node::empty_map(start),
+        };
+    };
+    let base = sources
+        .first()
+        .and_then(|source| source.path.parent())
+        .unwrap_or_else(|| Path::new(""))
+        .to_owned();
+    interpolate::interpolate(&mut tree, &Place::root(), environment, &mut problems);
+    secrets::resolve(&mut tree, &Place::root(), &base, environment, &mut problems);
+    let document = read::document(&tree, &mut problems);
+    let mut loaded = Loaded {
+        document,
+        problems,
+        sources,
+        tree,
+    };
+    loaded.read_files();
+    loaded
+}
+
+impl Loaded {
+    /// Reads the files that the document refers to, so that compiling needs none.
+    fn read_files(&mut self) {
+        let mut wanted: Vec<(Place, String)> = Vec::new();
+        for route in &self.document.routes {
+            if let document::Action::Respond(respond) = &route.action
+                && let Some(file) = &respond.file
+            {
+                wanted.push((route.place.key("respond").key("file"), file.clone()));
+            }
+        }
+        if let Some(file) = &self.document.errors.html_file {
+            wanted.push((Place::root().key("errors").key("html_file"), file.clone()));
+        }
+        for (place, file) in wanted {
+            let mark = self.tree.mark_of(&place);
+            let base = self
+                .sources
+                .get(mark.file)
+                .and_then(|source| source.path.parent())
+                .unwrap_or_else(|| Path::new(""));
+            match source::read_bytes(&base.join(&file)) {
+                Ok(bytes) => {
+                    self.document.files.insert(place, bytes);
+                }
+                Err(_) if self.is_opaque(&place) => {}
+                Err(error) => {
+                    let problem =
+                        Problem::error("E007", place, format!("cannot read `{file}`: {error}"));
+                    self.problems
+                        .push(problem.hint("a relative path is relative to the config file"));
+                }
+            }
+        }
+    }
+
+    /// Where a problem is: its own mark, else that of its place.
+    #[must_use]
+    pub fn mark(&self, problem: &Problem) -> Mark {
+        problem.mark.unwrap_or_else(|| {
+            if problem.at_key {
+                self.tree.key_mark_of(&problem.place)
+            } else {
+                self.tree.mark_of(&problem.place)
+            }
+        })
+    }
+
+    /// Where `place` is.
+    #[must_use]
+    pub fn mark_of(&self, place: &Place) -> Mark {
+        self.tree.mark_of(place)
+    }
+
+    /// Whether what stands at `place` is a variable that is not set (`check --no-env`).
+    #[must_use]
+    pub fn is_opaque(&self, place: &Place) -> bool {
+        self.tree
+            .at(place)
+            .is_some_and(|node| node.origin == Origin::Opaque)
+    }
+}
