@@ -1,0 +1,173 @@
+//! The verbs, their flags, and their help.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// An API gateway: one entry point in front of many services.
+#[derive(Debug, Parser)]
+#[command(
+    name = "doorward",
+    version,
+    propagate_version = true,
+    disable_help_subcommand = true
+)]
+#[command(after_help = "Examples:\n  doorward demo\n  doorward run --config doorward.yaml")]
+pub(super) struct Args {
+    /// What every verb takes.
+    #[command(flatten)]
+    pub global: Global,
+    /// The verb.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What every verb takes.
+#[derive(Debug, Clone, ClapArgs)]
+pub(super) struct Global {
+    /// The config file; else $DOORWARD_CONFIG, ./doorward.yaml, /etc/doorward/doorward.yaml
+    #[arg(long, global = true, value_name = "PATH")]
+    pub config: Option<PathBuf>,
+    /// For people, or for programs
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    pub format: Format,
+    /// Colours in reports (NO_COLOR is honoured)
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub color: Color,
+    /// The admin socket of a running gateway: a path, or host:port
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub admin: Option<String>,
+}
+
+/// The form of what is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// When to use colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the gateway in the foreground
+    #[command(
+        after_help = "Examples:\n  doorward run\n  doorward run --config /etc/doorward/doorward.yaml"
+    )]
+    Run,
+    /// Proxy one address to another with no config file
+    #[command(
+        after_help = "Examples:\n  doorward proxy --to localhost:3000\n  doorward proxy --to http://10.0.0.5:8080 --listen 0.0.0.0:80"
+    )]
+    Proxy(ProxyArgs),
+    /// Run the gateway on a built-in sample configuration with built-in sample services
+    #[command(
+        after_help = "Examples:\n  doorward demo\n  doorward demo --print-config > doorward.yaml"
+    )]
+    Demo(DemoArgs),
+    /// Write a commented starter config
+    #[command(after_help = "Examples:\n  doorward init\n  doorward init --output - | less")]
+    Init(InitArgs),
+    /// Validate the config: opens no socket, contacts nothing, runs the same code as `run`
+    #[command(
+        after_help = "Examples:\n  doorward check\n  doorward check --config new.yaml --deny-warnings"
+    )]
+    Check(CheckArgs),
+    /// Show the effective config, compare it, or print its JSON Schema
+    #[command(subcommand)]
+    Config(ConfigVerb),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Examples:\n  doorward completions bash > /usr/share/bash-completion/completions/doorward\n  doorward completions zsh > _doorward"
+    )]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page, or write all of them
+    #[command(
+        after_help = "Examples:\n  doorward man | man -l -\n  doorward man --dir /usr/share/man/man1"
+    )]
+    Man {
+        /// Write one page a verb into this directory
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// `proxy`
+#[derive(Debug, ClapArgs)]
+pub(super) struct ProxyArgs {
+    /// Where requests go: host:port, or a URL
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: String,
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+}
+
+/// `demo`
+#[derive(Debug, ClapArgs)]
+pub(super) struct DemoArgs {
+    /// Where to listen
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+    /// Print the sample configuration and stop
+    #[arg(long)]
+    pub print_config: bool,
+}
+
+/// `init`
+#[derive(Debug, ClapArgs)]
+pub(super) struct InitArgs {
+    /// The file to write; `-` for standard output. A file that is there already is never overwritten
+    #[arg(long, value_name = "PATH", default_value = "doorward.yaml")]
+    pub output: PathBuf,
+}
+
+/// `check`
+#[derive(Debug, ClapArgs)]
+pub(super) struct CheckArgs {
+    /// Let a variable that is not set stand for any value
+    #[arg(long)]
+    pub no_env: bool,
+    /// Exit with 1 when there are warnings
+    #[arg(long)]
+    pub deny_warnings: bool,
+}
+
+/// `config`
+#[derive(Debug, Subcommand)]
+pub(super) enum ConfigVerb {
+    /// Print the effective config: merged, inherited, with defaults, secrets hidden
+    #[command(
+        after_help = "Examples:\n  doorward config show\n  doorward config show --format json"
+    )]
+    Show,
+    /// Print what differs from the running gateway, or from another file; exits with 1 when something does
+    #[command(
+        after_help = "Examples:\n  doorward config diff --against old.yaml\n  doorward config diff --config new.yaml --against /etc/doorward/doorward.yaml"
+    )]
+    Diff {
+        /// Another config file, instead of the running gateway
+        #[arg(long, value_name = "PATH")]
+        against: Option<PathBuf>,
+    },
+    /// Print the JSON Schema of the config
+    #[command(
+        after_help = "Examples:\n  doorward config schema > schema.json\n  doorward config schema | jq .properties"
+    )]
+    Schema,
+}

@@ -1,0 +1,85 @@
+//! `check`: the config, by the same code as `run`, without a socket.
+
+use super::args::{CheckArgs, Format, Global};
+use super::{Exit, print, report, say};
+use crate::base::problem::Severity;
+use crate::config::source::{self, Environment};
+use crate::config::{self, Loaded};
+use crate::plan::{self, Plan};
+
+/// Checks the config.
+pub(super) fn run(args: &CheckArgs, global: &Global) -> Exit {
+    let environment = if args.no_env {
+        Environment::Opaque
+    } else {
+        Environment::Process
+    };
+    let Some((mut loaded, plan)) = load(global, &environment) else {
+        return Exit::Config;
+    };
+    if args.no_env {
+        forgive_opaque(&mut loaded);
+    }
+    report::problems(&loaded, global);
+    if loaded.problems.any_error() {
+        return Exit::Config;
+    }
+    if global.format == Format::Human {
+        let document = &loaded.document;
+        let count = |number: usize, what: &str| {
+            format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+        };
+        let upstreams = plan.map_or(document.upstreams.len(), |plan| plan.upstreams.len());
+        print(&format!(
+            "  ok  syntax, references, expressions, {}, {}, {}\n",
+            count(document.listeners.len(), "listener"),
+            count(upstreams, "upstream"),
+            count(document.routes.len(), "route"),
+        ));
+    }
+    let warned = loaded
+        .problems
+        .list()
+        .iter()
+        .any(|problem| problem.severity == Severity::Warning);
+    if warned && args.deny_warnings {
+        Exit::Findings
+    } else {
+        Exit::Done
+    }
+}
+
+/// What an unset variable stands for cannot be right or wrong.
+fn forgive_opaque(loaded: &mut Loaded) {
+    let mut problems = std::mem::take(&mut loaded.problems);
+    problems.retain(|problem| !loaded.is_opaque(&problem.place));
+    loaded.problems = problems;
+}
+
+/// Finds, loads and compiles the config; what is wrong is in `Loaded`. `None`: there is no config, and that was said.
+pub(super) fn load(global: &Global, environment: &Environment) -> Option<(Loaded, Option<Plan>)> {
+    let Some(path) = global.config.clone().or_else(source::search) else {
+        say(
+            "error: no config found\n  = hint: write one with `doorward init`, or name one with `--config`; `doorward demo` needs none",
+        );
+        return None;
+    };
+    if global.format == Format::Human {
+        say(&format!("using {}", path.display()));
+    }
+    Some(compile(config::load(&path, environment)))
+}
+
+/// Compiles what was loaded.
+pub(super) fn compile(mut loaded: Loaded) -> (Loaded, Option<Plan>) {
+    let mut problems = std::mem::take(&mut loaded.problems);
+    let plan = plan::compile(&loaded.document, &via(), &mut problems);
+    loaded.problems = problems;
+    (loaded, plan)
+}
+
+/// The name of this gateway in `Via`: one of its own, so that only its own requests look like a loop.
+fn via() -> String {
+    let id = uuid::Uuid::new_v4().simple().to_string();
+    format!("doorward-{}", id.get(..8).unwrap_or_default())
+}

@@ -1,0 +1,184 @@
+//! Three small services: users, orders and recommendations, each on a port of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode};
+use jsonwebtoken::{EncodingKey, Header, encode};
+use pingora::apps::ServerApp as _;
+use pingora::apps::http_app::{HttpServer, ServeHttp};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use serde_json::{Value as Json, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::LOCAL;
+use crate::base::clock::{Clock as _, SystemClock};
+use crate::base::task::Spawner;
+
+/// How long a token of the sample login is good.
+const TOKEN_SECONDS: i64 = 3600;
+
+/// The services, which stop when this is dropped.
+pub(super) struct Services {
+    addresses: Vec<(&'static str, SocketAddr)>,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Services {
+    /// Name and address of each.
+    pub(super) fn addresses(&self) -> &[(&'static str, SocketAddr)] {
+        &self.addresses
+    }
+}
+
+/// Starts the services on a thread of their own.
+pub(super) fn start() -> std::io::Result<Services> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("sample")
+        .enable_all()
+        .build()?;
+    let spawner = Spawner::new(runtime.handle().clone());
+    let mut addresses = Vec::new();
+    for kind in [Kind::Users, Kind::Orders, Kind::Recommendations] {
+        let listener = runtime.block_on(TcpListener::bind(LOCAL))?;
+        addresses.push((kind.name(), listener.local_addr()?));
+        let key = uuid::Uuid::new_v4();
+        spawner.detach(accept(
+            listener,
+            Arc::new(HttpServer::new_app(Service {
+                kind,
+                key: key.into_bytes(),
+            })),
+            spawner.clone(),
+        ));
+    }
+    Ok(Services {
+        addresses,
+        _runtime: runtime,
+    })
+}
+
+async fn accept(listener: TcpListener, app: Arc<HttpServer<Service>>, spawner: Spawner) {
+    // The sender lives as long as the loop: the services stop with their runtime.
+    let (_stop, shutdown) = watch::channel(false);
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            return;
+        };
+        let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+        spawner.detach(async move {
+            drop(
+                app.process_new(Box::new(L4Stream::from(stream)), &shutdown)
+                    .await,
+            );
+        });
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Users,
+    Orders,
+    Recommendations,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Users => "users",
+            Self::Orders => "orders",
+            Self::Recommendations => "recommendations",
+        }
+    }
+}
+
+struct Service {
+    kind: Kind,
+    /// Signs the tokens of the sample login; new with every start.
+    key: [u8; 16],
+}
+
+#[async_trait]
+impl ServeHttp for Service {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let head = session.req_header();
+        let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
+        let query = head.uri.query().unwrap_or_default();
+        let (status, body) = match (self.kind, &head.method, path.as_slice()) {
+            (Kind::Users, &Method::POST, ["internal", "tokens"]) => self.token(),
+            (Kind::Users, _, ["v1", "users", id]) => user(id),
+            (Kind::Orders, _, ["orders", ""] | ["orders"]) => (StatusCode::OK, orders(query)),
+            (Kind::Orders, _, ["orders", id]) => (StatusCode::OK, order(id, query)),
+            (Kind::Recommendations, _, ["for", user]) => (StatusCode::OK, recommendations(user)),
+            _ => (StatusCode::NOT_FOUND, json!({ "error": "no such thing" })),
+        };
+        let body = format!("{body}\n").into_bytes();
+        let response = Response::builder()
+            .status(status)
+            .header("content-type", "application/json")
+            .header("content-length", body.len())
+            .header("x-powered-by", "doorward sample service");
+        response.body(body).unwrap_or_default()
+    }
+}
+
+impl Service {
+    /// A signed token (RFC 7519) for a sample customer.
+    fn token(&self) -> (StatusCode, Json) {
+        let now = SystemClock.unix_millis() / 1000;
+        let claims = json!({ "sub": "7", "name": "Ada", "roles": ["customer"], "iat": now, "exp": now + TOKEN_SECONDS });
+        match encode(
+            &Header::default(),
+            &claims,
+            &EncodingKey::from_secret(&self.key),
+        ) {
+            Ok(token) => (
+                StatusCode::OK,
+                json!({ "access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS }),
+            ),
+            Err(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                json!({ "error": "no token" }),
+            ),
+        }
+    }
+}
+
+fn user(id: &str) -> (StatusCode, Json) {
+    match id {
+        "7" => (
+            StatusCode::OK,
+            json!({ "id": 7, "name": "Ada", "city": "London" }),
+        ),
+        "8" => (
+            StatusCode::OK,
+            json!({ "id": 8, "name": "Alan", "city": "Manchester" }),
+        ),
+        _ => (StatusCode::NOT_FOUND, json!({ "error": "no such user" })),
+    }
+}
+
+fn order(id: &str, query: &str) -> Json {
+    let base = json!({ "id": id, "user": 7, "status": "on its way", "total": { "amount": "23.50", "currency": "EUR" } });
+    if query.split('&').any(|pair| pair == "v=2") {
+        json!({ "order": base, "version": 2 })
+    } else {
+        base
+    }
+}
+
+fn orders(query: &str) -> Json {
+    let user = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("user="))
+        .unwrap_or("7");
+    json!({ "user": user, "items": [order("42", ""), order("43", "")] })
+}
+
+fn recommendations(user: &str) -> Json {
+    json!({ "for": user, "items": [{ "product": "tea", "score": 0.93 }, { "product": "biscuits", "score": 0.87 }] })
+}

@@ -1,0 +1,81 @@
+//! What a person types.
+
+mod args;
+mod check;
+mod config;
+mod demo;
+mod init;
+mod proxy;
+mod report;
+mod run;
+mod shell;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// How a command ended; the numbers are part of the contract with scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done.
+    Done,
+    /// Findings, or a difference; or the work could not be done.
+    Findings,
+    /// The words of the command are off.
+    Usage,
+    /// The admin socket cannot be reached.
+    Unreachable,
+    /// The configuration is invalid.
+    Config,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Findings => 1,
+            Exit::Usage => 2,
+            Exit::Unreachable => 69,
+            Exit::Config => 78,
+        })
+    }
+}
+
+/// Reads the command line and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help goes to standard output and is no mistake.
+            drop(error.print());
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let exit = match &args.command {
+        Command::Run => run::run(&args.global),
+        Command::Proxy(proxy) => proxy::run(proxy, &args.global),
+        Command::Demo(demo) => demo::run(demo, &args.global),
+        Command::Init(init) => init::run(init),
+        Command::Check(check) => check::run(check, &args.global),
+        Command::Config(verb) => config::run(verb, &args.global),
+        Command::Completions { shell } => shell::completions(*shell),
+        Command::Man { dir } => shell::man(dir.as_deref()),
+    };
+    exit.into()
+}
+
+/// Prints a line for the person at the terminal.
+#[expect(clippy::print_stderr, reason = "the command line talks to people")]
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// Prints what was asked for.
+fn print(text: &str) {
+    use std::io::Write as _;
+    // A reader that has seen enough closes the pipe: that is no mistake.
+    drop(std::io::stdout().lock().write_all(text.as_bytes()));
+}

@@ -1,0 +1,38 @@
+//! `proxy`: one address to another, without a config file.
+
+use super::args::{Global, ProxyArgs};
+use super::{Exit, check, run, say};
+use crate::config;
+use crate::config::source::Environment;
+
+/// Runs the gateway on a config of one route.
+pub(super) fn run(args: &ProxyArgs, global: &Global) -> Exit {
+    run::log_to_stderr();
+    let to = if args.to.contains("://") {
+        args.to.clone()
+    } else {
+        format!("http://{}", args.to)
+    };
+    if !to.starts_with("http://") {
+        say("error: `--to` takes a host and port, or an http:// URL");
+        return Exit::Usage;
+    }
+    let quoted = |text: &str| serde_json::Value::String(text.to_owned()).to_string();
+    let text = format!(
+        "version: 1\nlisteners: {{ proxy: {{ address: {} }} }}\nupstreams: {{ to: {{ targets: [{{ url: {} }}] }} }}\n\
+         routes: [{{ name: all, match: {{ path_prefix: / }}, upstream: to }}]\n",
+        quoted(&args.listen),
+        quoted(&to),
+    );
+    let (loaded, plan) = check::compile(config::load_text(
+        "proxy",
+        &text,
+        &Environment::Fixed(Default::default()),
+    ));
+    let exit = run::serve(&loaded, plan, global, |_| {});
+    if exit == Exit::Config {
+        Exit::Usage
+    } else {
+        exit
+    }
+}

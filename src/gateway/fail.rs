@@ -1,0 +1,97 @@
+//! When something breaks after the request was let through: from Pingora's error to a fault, and to its answer.
+
+use pingora::{Error, ErrorSource, ErrorType};
+use pingora_proxy::{FailToProxy, Session};
+
+use super::{Ctx, answer};
+use crate::exchange::Fault;
+use crate::telemetry::Telemetry;
+
+/// Answers a request that failed, if its answer has not begun.
+pub(super) async fn answer(
+    session: &mut Session,
+    error: &Error,
+    ctx: &mut Ctx,
+    telemetry: &Telemetry,
+) -> FailToProxy {
+    const GONE: FailToProxy = FailToProxy {
+        error_code: 0,
+        can_reuse_downstream: false,
+    };
+    let Some(state) = ctx.as_deref_mut() else {
+        return GONE;
+    };
+    let fault = state.exchange.fault.unwrap_or_else(|| fault(error));
+    state.exchange.fault = Some(fault);
+    telemetry.upstream_failed(&state.exchange, fault, error);
+    let begun = session
+        .response_written()
+        .is_some_and(|head| !head.status.is_informational());
+    if begun || client_is_gone(error) {
+        return GONE;
+    }
+    let status = fault.meaning().status.as_u16();
+    match answer::fault(session, state, fault).await {
+        Ok(()) => FailToProxy {
+            error_code: status,
+            can_reuse_downstream: fault != Fault::ClientError && session.is_body_done(),
+        },
+        Err(_) => GONE,
+    }
+}
+
+fn client_is_gone(error: &Error) -> bool {
+    let broken = matches!(
+        error.etype(),
+        ErrorType::WriteError | ErrorType::WriteTimedout | ErrorType::ConnectionClosed
+    );
+    *error.esource() == ErrorSource::Downstream && broken
+}
+
+/// What an error of Pingora's means.
+fn fault(error: &Error) -> Fault {
+    if *error.esource() == ErrorSource::Downstream {
+        return Fault::ClientError;
+    }
+    match error.etype() {
+        ErrorType::ConnectTimedout => Fault::ConnectTimeout,
+        ErrorType::ConnectRefused
+        | ErrorType::ConnectNoRoute
+        | ErrorType::ConnectError
+        | ErrorType::ConnectProxyFailure
+        | ErrorType::SocketError
+        | ErrorType::BindError => Fault::ConnectFailure,
+        ErrorType::TLSHandshakeFailure
+        | ErrorType::TLSHandshakeTimedout
+        | ErrorType::TLSWantX509Lookup
+        | ErrorType::InvalidCert
+        | ErrorType::HandshakeError => Fault::TlsFailure,
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Fault::Timeout,
+        ErrorType::InvalidHTTPHeader
+        | ErrorType::H1Error
+        | ErrorType::H2Error
+        | ErrorType::H2Downgrade
+        | ErrorType::InvalidH2 => Fault::ProtocolError,
+        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Fault::Reset,
+        ErrorType::HTTPStatus(400) => Fault::BadRequest,
+        ErrorType::AcceptError
+        | ErrorType::HTTPStatus(_)
+        | ErrorType::FileOpenError
+        | ErrorType::FileCreateError
+        | ErrorType::FileReadError
+        | ErrorType::FileWriteError
+        | ErrorType::InternalError
+        | ErrorType::UnknownError
+        | ErrorType::Custom(_)
+        | ErrorType::CustomCode(..) => rare(error),
+    }
+}
+
+/// What comes from no peer, as far as we know.
+fn rare(error: &Error) -> Fault {
+    if *error.esource() == ErrorSource::Upstream {
+        Fault::ProtocolError
+    } else {
+        Fault::Internal
+    }
+}

@@ -1,0 +1,151 @@
+//! The request path: one line per phase, in the order of a request's life. The only module that sees Pingora's session.
+
+mod answer;
+mod fail;
+mod finish;
+mod peer;
+mod request;
+mod response;
+mod state;
+mod upstream_request;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, Result};
+use pingora_cache::{NoCacheReason, RespCacheable};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
+
+pub use answer::raw as raw_answer;
+pub use state::State;
+
+use crate::telemetry::Telemetry;
+
+/// The gateway as Pingora sees it.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Where counts and warnings go.
+    pub telemetry: Arc<Telemetry>,
+}
+
+/// The gateway with Pingora around it: connections to upstreams, and the phases of a request.
+pub type Proxy = HttpProxy<Gateway>;
+
+impl Gateway {
+    /// Puts Pingora around it.
+    #[must_use]
+    pub fn into_proxy(self, conf: ServerConf) -> Proxy {
+        let mut proxy = HttpProxy::new(self, Arc::new(conf));
+        proxy.handle_init_modules();
+        proxy
+    }
+}
+
+/// What Pingora carries from phase to phase: the request's state, once the connection handed it over.
+pub type Ctx = Option<Box<State>>;
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        None
+    }
+
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Ctx,
+        admitted: Box<dyn std::any::Any + Send + Sync>,
+    ) {
+        *ctx = admitted.downcast().ok();
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        request::filter(session, state::of(ctx)?).await
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        peer::choose(state::of(ctx)?)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        upstream_request::write(head, state::of(ctx)?)
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        response::check(session, head, state::of(ctx)?)
+    }
+
+    fn response_cache_filter(
+        &self,
+        _: &Session,
+        _: &ResponseHeader,
+        _: &mut Ctx,
+    ) -> Result<RespCacheable> {
+        // Nothing is stored until a route can say so.
+        Ok(RespCacheable::Uncacheable(NoCacheReason::NeverEnabled))
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        response::shape(session, head, state::of(ctx)?);
+        Ok(())
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        _: &mut Ctx,
+        error: Box<Error>,
+    ) -> Box<Error> {
+        error
+    }
+
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        _: &mut Ctx,
+        reused: bool,
+    ) -> Box<Error> {
+        peer::may_retry(session, error, reused)
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Ctx,
+    ) -> FailToProxy {
+        fail::answer(session, error, ctx, &self.telemetry).await
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+        // `finish` writes one record for every request.
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        finish::record(session, error, ctx, &self.telemetry);
+    }
+}

@@ -1,0 +1,57 @@
+//! 2: which target, and whether another one may be tried.
+
+use std::sync::Arc;
+
+use http::Method;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+
+use super::state::State;
+use crate::exchange::Fault;
+use crate::plan::Action;
+use crate::upstream::Upstream;
+
+/// Chooses the target of one attempt.
+pub(super) fn choose(state: &mut State) -> Result<Box<HttpPeer>> {
+    let picked = upstream(state).and_then(|upstream| upstream.pick());
+    let target = picked.as_ref().and_then(|picked| picked.target());
+    let Some(target) = target else {
+        state.exchange.fault = Some(Fault::NoTarget);
+        return Err(Error::explain(
+            ErrorType::HTTPStatus(503),
+            "no target has an address",
+        ));
+    };
+    state.exchange.attempts = state.exchange.attempts.saturating_add(1);
+    state.exchange.target = Some(Arc::clone(&target.authority));
+    Ok(target.peer())
+}
+
+/// The upstream of the route, or the one in its place where the request was asked in an environment.
+fn upstream(state: &State) -> Option<&Arc<Upstream>> {
+    match &state.route()?.action {
+        Action::Proxy(number, upstream) => Some(
+            state
+                .environment()
+                .and_then(|environment| environment.upstreams.get(number))
+                .unwrap_or(upstream),
+        ),
+        Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
+    }
+}
+
+/// A connection from the pool may be dead before it is used: then a request that changes nothing is sent once more, on a new one.
+#[expect(clippy::fn_params_excessive_bools, reason = "Pingora's own form")]
+pub(super) fn may_retry(session: &mut Session, mut error: Box<Error>, reused: bool) -> Box<Error> {
+    let method = &session.req_header().method;
+    let safe =
+        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || *method == Method::QUERY;
+    let untouched = session.response_written().is_none() && !session.retry_buffer_truncated();
+    if safe && untouched {
+        error.retry.decide_reuse(reused);
+    } else {
+        error.set_retry(false);
+    }
+    error
+}

@@ -1,0 +1,65 @@
+//! One request as the connection hands it over: its plan, its listener, its exchange.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use pingora::{Error, ErrorType, Result};
+
+use super::Ctx;
+use crate::base::clock::SharedClock;
+use crate::exchange::Exchange;
+use crate::plan::{EnvironmentHost, Listener, Plan, Route};
+
+/// Everything a request carries along.
+#[derive(Debug)]
+pub struct State {
+    /// The plan it sees, from the first phase to the last.
+    pub plan: Arc<Plan>,
+    /// The number of the listener it came in by.
+    pub listener: usize,
+    /// The peer of its connection; none on a unix socket.
+    pub peer: Option<IpAddr>,
+    /// The facts.
+    pub exchange: Exchange,
+    /// The environment's host, if it was asked at one.
+    pub environment: Option<Box<str>>,
+    /// Whether the connection closes after this answer.
+    pub closing: bool,
+    /// Set when the upstream agreed to leave HTTP: from then on bytes pass as they are.
+    pub tunnel: Arc<AtomicBool>,
+    /// How many interim answers (1xx) the upstream gave.
+    pub interim: u8,
+    /// The time.
+    pub clock: SharedClock,
+}
+
+impl State {
+    /// The listener it came in by.
+    pub(super) fn listener(&self) -> Option<&Listener> {
+        self.plan.listeners.get(self.listener)
+    }
+
+    /// The route it falls under.
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.listener()?.site.route(self.exchange.route)
+    }
+
+    /// The environment it was asked in.
+    pub(super) fn environment(&self) -> Option<&EnvironmentHost> {
+        self.listener()?
+            .site
+            .environments
+            .get(self.environment.as_deref()?)
+    }
+}
+
+/// The state of a request; without one nobody admitted it.
+pub(super) fn of(ctx: &mut Ctx) -> Result<&mut State> {
+    ctx.as_deref_mut().ok_or_else(|| {
+        Error::explain(
+            ErrorType::InternalError,
+            "a request that no listener admitted",
+        )
+    })
+}

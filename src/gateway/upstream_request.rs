@@ -1,0 +1,178 @@
+//! 4: what the upstream gets. What a client could forge is taken off first, then ours is set.
+
+use http::header::{EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, VIA};
+use http::{HeaderMap, HeaderValue, Uri};
+use pingora::http::RequestHeader;
+use pingora::{Error, ErrorType, OrErr, Result};
+use smallvec::SmallVec;
+
+use super::state::State;
+use crate::exchange::{Exchange, Headers};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Headers that only a gateway may write: upstreams take them for the truth.
+const OURS: &[&str] = &[
+    "forwarded",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-originating-ip",
+    "x-remote-ip",
+    "x-remote-addr",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-original-url",
+    "x-original-host",
+    "x-rewrite-url",
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-request-id",
+    "x-host",
+    "client-cert",
+    "client-cert-chain",
+    "x-ssl-client-cert",
+    "x-client-cert",
+    "x-client-verify",
+    "x-remote-user",
+    "remote-user",
+    "x-anonymous-consumer",
+];
+
+/// The same by their beginning.
+const OUR_PREFIXES: &[&str] = &[
+    "x-forwarded-",
+    "x-user-",
+    "x-consumer-",
+    "x-auth-request-",
+    "x-authenticated-",
+    "x-credential-",
+    "x-ssl-client-",
+];
+
+/// Writes the head of the request that goes upstream.
+pub(super) fn write(head: &mut RequestHeader, state: &State) -> Result<()> {
+    let exchange = &state.exchange;
+    strip(head, exchange);
+    rewrite(head, exchange)?;
+    forwarded(head, exchange)?;
+    via(head, &state.plan.via)?;
+    if let Some(id) = exchange.id.value() {
+        head.insert_header(X_REQUEST_ID, id.clone())?;
+    }
+    exchange.to_upstream.headers.apply(head);
+    Ok(())
+}
+
+fn is_ours(name: &str) -> bool {
+    OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || OURS.contains(&name)
+}
+
+fn strip(head: &mut RequestHeader, exchange: &Exchange) {
+    let forged: SmallVec<[HeaderName; 8]> = head
+        .headers
+        .keys()
+        .filter(|name| is_ours(name.as_str()))
+        .cloned()
+        .collect();
+    for name in &forged {
+        head.remove(name);
+    }
+    // The gateway answers the expectation itself.
+    head.remove_header(&EXPECT);
+    if exchange.framing.content_length == Some(0) {
+        return;
+    }
+    if let Some(hops) = head
+        .headers
+        .get(MAX_FORWARDS)
+        .and_then(|hops| hops.to_str().ok()?.parse::<u32>().ok())
+    {
+        head.set(&MAX_FORWARDS, HeaderValue::from(hops.saturating_sub(1)));
+    }
+}
+
+/// Path, query and host, where a policy changed them.
+fn rewrite(head: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
+    let to = &exchange.to_upstream;
+    if to.path.is_some() || to.query.is_some() {
+        let path = to.path.as_deref().unwrap_or_else(|| head.uri.path());
+        let query = to
+            .query
+            .as_deref()
+            .or_else(|| head.uri.query())
+            .unwrap_or_default();
+        let target = if query.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path}?{query}")
+        };
+        let uri = Uri::try_from(target)
+            .or_err(ErrorType::InternalError, "a rewritten path that is none")?;
+        head.set_uri(uri);
+    }
+    if let Some(host) = &to.host {
+        head.insert_header(HOST, host.clone())?;
+    }
+    Ok(())
+}
+
+/// Who asked, how, and for which host.
+fn forwarded(head: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
+    let scheme = exchange.client_scheme();
+    head.insert_header(X_FORWARDED_PROTO, scheme.as_str())?;
+    let asked = exchange.asked_host.clone();
+    if let Some(client) = &exchange.client {
+        head.insert_header(X_FORWARDED_FOR, value(&client.x_forwarded_for())?)?;
+        head.insert_header(X_REAL_IP, value(&client.client.to_string())?)?;
+        let host = asked
+            .as_ref()
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
+        let host = client.host.as_deref().unwrap_or(host);
+        head.insert_header(FORWARDED, value(&client.forwarded(scheme, host))?)?;
+        head.insert_header(X_FORWARDED_HOST, value(host)?)?;
+    } else if let Some(host) = asked {
+        head.insert_header(X_FORWARDED_HOST, host)?;
+    }
+    if let Some(prefix) = &exchange.to_upstream.stripped_prefix {
+        head.insert_header(X_FORWARDED_PREFIX, prefix.clone())?;
+    }
+    Ok(())
+}
+
+fn value(text: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(text)
+        .map_err(|_error| Error::explain(ErrorType::InternalError, "a header value that is none"))
+}
+
+/// One line: what was there, and us (RFC 9110 section 7.6.3).
+fn via(head: &mut RequestHeader, name: &str) -> Result<()> {
+    let ours = format!("1.1 {name}");
+    let line = match known_hops(&head.headers) {
+        Some(before) => format!("{before}, {ours}"),
+        None => ours,
+    };
+    head.insert_header(VIA, value(&line)?)?;
+    Ok(())
+}
+
+fn known_hops(headers: &HeaderMap) -> Option<String> {
+    let lines: SmallVec<[&str; 2]> = headers
+        .get_all(VIA)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .collect();
+    if lines.is_empty() {
+        None
+    } else {
+        Some(lines.join(", "))
+    }
+}

@@ -1,0 +1,7 @@
+//! The `doorward` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    doorward::cli::main()
+}

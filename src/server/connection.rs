@@ -1,0 +1,208 @@
+//! One connection: head after head is read, checked, and handed to the request path.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use pingora::apps::HttpServerApp;
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::watch;
+
+use super::body::BodyEnd;
+use super::stream::ClientStream;
+use crate::base::clock::SharedClock;
+use crate::base::forwarded::Scheme;
+use crate::exchange::{
+    Exchange, Fault, Framing, HeadLimits, RequestId, check_head, end_of_head, leading_empty_lines,
+};
+use crate::gateway::{Proxy, State, raw_answer};
+use crate::plan::PlanHandle;
+use crate::telemetry::Telemetry;
+
+/// How long a connection may be idle between two requests.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// How long a head may take, from its first byte to its last.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a body may be silent.
+const BODY_SILENCE_MAX: Duration = Duration::from_secs(30);
+/// How long a client may take to take what is written to it.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
+/// How many requests one connection may carry; then it is made anew, which frees what it holds.
+const REQUESTS_MAX: u32 = 1000;
+
+/// What every connection needs.
+pub(super) struct Shared {
+    pub(super) plans: Arc<PlanHandle>,
+    pub(super) proxy: Arc<Proxy>,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) clock: SharedClock,
+    pub(super) shutdown: watch::Receiver<bool>,
+    pub(super) limits: HeadLimits,
+}
+
+/// How one connection came in.
+pub(super) struct Arrival {
+    pub(super) listener: usize,
+    pub(super) peer: Option<SocketAddr>,
+}
+
+/// What came of waiting for a head.
+enum Head {
+    Whole(usize),
+    Closed,
+    Refused(Fault),
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(io: L4Stream, arrival: Arrival, shared: Arc<Shared>) {
+    let mut stream = Box::new(ClientStream::new(io));
+    let mut shutdown = shared.shutdown.clone();
+    for served in 1..=REQUESTS_MAX {
+        let head = tokio::select! {
+            biased;
+            head = next_head(&mut stream, &shared.limits) => head,
+            () = asked_to_stop(&mut shutdown), if stream.ahead().is_empty() => return,
+        };
+        let length = match head {
+            Head::Whole(length) => length,
+            Head::Closed => return,
+            Head::Refused(fault) => return refuse(&mut stream, &shared, fault).await,
+        };
+        let raw = stream.take(length);
+        match check_head(&raw, &shared.limits) {
+            Ok((head, framing)) => {
+                let last = served == REQUESTS_MAX || *shutdown.borrow();
+                let mut state = state(&arrival, &shared, framing);
+                state.closing = last;
+                stream.begin(BodyEnd::of(&framing), Arc::clone(&state.tunnel));
+                let _active = shared.telemetry.began();
+                match request(stream, head, state, &shared).await {
+                    Some(next) => stream = next,
+                    None => return,
+                }
+            }
+            Err(fault) => return refuse(&mut stream, &shared, fault).await,
+        }
+        if last_was_incomplete(&stream) {
+            return;
+        }
+    }
+}
+
+/// A body that was not read to its end hides where the next request begins.
+fn last_was_incomplete(stream: &ClientStream) -> bool {
+    !stream.is_between_requests()
+}
+
+async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
+    // An error means that the server is gone: that is a reason to stop too.
+    drop(shutdown.wait_for(|stop| *stop).await);
+}
+
+/// Waits for a whole head: long for its first byte, not so long for its last.
+async fn next_head(stream: &mut ClientStream, limits: &HeadLimits) -> Head {
+    if stream.ahead().is_empty() {
+        match tokio::time::timeout(IDLE_MAX, stream.fill()).await {
+            Ok(Ok(1..)) => {}
+            Ok(Ok(0) | Err(_)) | Err(_) => return Head::Closed,
+        }
+    }
+    let whole = async {
+        let mut searched = 0;
+        loop {
+            let empty = leading_empty_lines(stream.ahead());
+            if empty > 0 && empty < stream.ahead().len() {
+                drop(stream.take(empty));
+                searched = 0;
+            }
+            if let Some(length) = end_of_head(stream.ahead(), searched) {
+                return if length > limits.head_max() {
+                    Head::Refused(Fault::HeadersTooLarge)
+                } else {
+                    Head::Whole(length)
+                };
+            }
+            searched = stream.ahead().len();
+            if searched > limits.head_max() {
+                let one_line = !stream.ahead().contains(&b'\n');
+                return Head::Refused(if one_line {
+                    Fault::UriTooLong
+                } else {
+                    Fault::HeadersTooLarge
+                });
+            }
+            match stream.fill().await {
+                Ok(1..) => {}
+                Ok(0) | Err(_) => return Head::Closed,
+            }
+        }
+    };
+    tokio::time::timeout(HEAD_TIME_MAX, whole)
+        .await
+        .unwrap_or(Head::Refused(Fault::HeaderTimeout))
+}
+
+fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box<State> {
+    let mut exchange = Exchange::new(
+        shared.clock.instant(),
+        shared.clock.unix_millis(),
+        Scheme::Http,
+    );
+    exchange.framing = framing;
+    Box::new(State {
+        plan: shared.plans.load(),
+        listener: arrival.listener,
+        peer: arrival.peer.map(|peer| -> IpAddr { peer.ip() }),
+        exchange,
+        environment: None,
+        closing: false,
+        tunnel: Arc::new(AtomicBool::new(false)),
+        interim: 0,
+        clock: Arc::clone(&shared.clock),
+    })
+}
+
+/// Hands one request to the request path. The stream comes back when the connection can go on.
+async fn request(
+    stream: Box<ClientStream>,
+    head: bytes::BytesMut,
+    state: Box<State>,
+    shared: &Shared,
+) -> Option<Box<ClientStream>> {
+    let stream: Stream = stream;
+    let mut session = ServerSession::new_http1(stream);
+    session.set_pipelined_prefix(head);
+    session.set_keepalive(Some(IDLE_MAX.as_secs()));
+    session.set_read_timeout(Some(BODY_SILENCE_MAX));
+    session.set_write_timeout(Some(WRITE_TIME_MAX));
+    session.set_connection_user_context(Some(state));
+    let reused = shared
+        .proxy
+        .process_new_http(session, &shared.shutdown)
+        .await?;
+    let (stream, _) = reused.consume();
+    stream.into_any().downcast().ok()
+}
+
+/// Answers what never became a request, and closes: where the next one begins nobody can say.
+async fn refuse(stream: &mut ClientStream, shared: &Shared, fault: Fault) {
+    let plan = shared.plans.load();
+    let millis = shared.clock.unix_millis();
+    let mut exchange = Exchange::new(shared.clock.instant(), millis, Scheme::Http);
+    exchange.id = RequestId::new(millis);
+    shared.telemetry.refused(fault);
+    log::debug!(id:% = exchange.id.text(), error_type:% = fault.code(); "head refused");
+    let answer = raw_answer(&plan.pages, &exchange, fault, millis);
+    let write = async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await?;
+        // What the client still sends is read for a moment: a reset would take the answer from it.
+        while stream.ahead().len() < 64 * 1024 && stream.fill().await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    drop(tokio::time::timeout(Duration::from_millis(500), write).await);
+}

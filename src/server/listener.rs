@@ -1,0 +1,143 @@
+//! Sockets: bound before anything starts, then accepted from.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+
+use super::connection::{self, Arrival, Shared};
+use crate::base::net::ListenAddress;
+use crate::base::task::Spawner;
+use crate::plan::Plan;
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 4096;
+/// How long to wait when no descriptor is left.
+const FULL_PAUSE: Duration = Duration::from_millis(50);
+
+/// A socket that clients can connect to.
+#[derive(Debug)]
+pub struct Bound {
+    /// The listener's name.
+    pub name: Arc<str>,
+    listener: usize,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// Binds every address of the plan. Must be called inside a runtime.
+///
+/// # Errors
+/// The first address that cannot be had, and why.
+pub fn bind(plan: &Plan) -> Result<Vec<Bound>, (String, io::Error)> {
+    let mut bound = Vec::new();
+    for (index, listener) in plan.listeners.iter().enumerate() {
+        for address in &listener.addresses {
+            let socket = open(address).map_err(|error| (address.to_string(), error))?;
+            bound.push(Bound {
+                name: Arc::clone(&listener.name),
+                listener: index,
+                socket,
+            });
+        }
+    }
+    Ok(bound)
+}
+
+fn open(address: &ListenAddress) -> io::Result<Socket> {
+    match address {
+        ListenAddress::Tcp(address) => {
+            let socket = if address.is_ipv4() {
+                TcpSocket::new_v4()?
+            } else {
+                TcpSocket::new_v6()?
+            };
+            socket.set_reuseaddr(true)?;
+            socket.bind(*address)?;
+            Ok(Socket::Tcp(socket.listen(BACKLOG)?))
+        }
+        ListenAddress::Unix(path) => {
+            // A socket that nobody listens on is left over from a gateway that was killed.
+            if std::os::unix::net::UnixStream::connect(path).is_err() && path.exists() {
+                std::fs::remove_file(path)?;
+            }
+            Ok(Socket::Unix(UnixListener::bind(path)?, path.clone()))
+        }
+    }
+}
+
+impl Bound {
+    /// The address as a URL: `http://127.0.0.1:8080`, or `unix:/run/doorward/http.sock`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.local_addr().map_or_else(
+                |_| "http://?".to_owned(),
+                |address| format!("http://{address}"),
+            ),
+            Socket::Unix(_, path) => format!("unix:{}", path.display()),
+        }
+    }
+
+    /// The TCP address.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Socket::Tcp(socket) => socket.local_addr().ok(),
+            Socket::Unix(..) => None,
+        }
+    }
+}
+
+/// Accepts connections for as long as the task lives.
+pub(super) async fn accept(bound: Bound, shared: Arc<Shared>, spawner: Spawner) {
+    loop {
+        match next(&bound.socket).await {
+            Ok((stream, peer)) => {
+                let arrival = Arrival {
+                    listener: bound.listener,
+                    peer,
+                };
+                spawner.detach(connection::serve(stream, arrival, Arc::clone(&shared)));
+            }
+            Err(error) if is_passing(&error) => {}
+            Err(error) => {
+                log::warn!(listener:% = bound.name, error:% = error; "cannot accept");
+                tokio::time::sleep(FULL_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn next(socket: &Socket) -> io::Result<(L4Stream, Option<SocketAddr>)> {
+    match socket {
+        Socket::Tcp(socket) => {
+            let (stream, peer) = socket.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok((L4Stream::from(stream), Some(peer)))
+        }
+        Socket::Unix(socket, _) => {
+            let (stream, _) = socket.accept().await?;
+            Ok((L4Stream::from(stream), None))
+        }
+    }
+}
+
+/// The client was gone before it was accepted.
+fn is_passing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}

@@ -1,0 +1,198 @@
+//! A client's connection: it gives Pingora one request at a time, and keeps what belongs to the next.
+//!
+//! Pingora never sees a byte beyond the request it works on: the body ends where its framing says, strictly read, and what a
+//! client sends after it waits here until [`ClientStream::take_head`] asks for the next head.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use bytes::{Buf, BytesMut};
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufWriter, ReadBuf};
+
+use super::body::BodyEnd;
+
+/// Head and first piece of a body leave in one write.
+const WRITE_BUFFER: usize = 16 * 1024;
+/// How much of the next request waits while one is served; beyond that the client waits.
+const AHEAD_MAX: usize = 64 * 1024;
+
+/// A client's connection.
+#[derive(Debug)]
+pub(super) struct ClientStream {
+    io: BufWriter<L4Stream>,
+    /// Read, but not yet given to anybody.
+    ahead: BytesMut,
+    end: BodyEnd,
+    tunnel: Arc<AtomicBool>,
+}
+
+impl ClientStream {
+    pub(super) fn new(io: L4Stream) -> Self {
+        let ahead = BytesMut::new();
+        Self {
+            io: BufWriter::with_capacity(WRITE_BUFFER, io),
+            ahead,
+            end: BodyEnd::none(),
+            tunnel: Arc::default(),
+        }
+    }
+
+    /// What was read and not given to anybody.
+    pub(super) fn ahead(&self) -> &[u8] {
+        &self.ahead
+    }
+
+    /// Reads more. `Ok(0)`: the client is done.
+    pub(super) async fn fill(&mut self) -> io::Result<usize> {
+        self.ahead.reserve(4096);
+        self.io.get_mut().read_buf(&mut self.ahead).await
+    }
+
+    /// Takes the first `length` bytes.
+    pub(super) fn take(&mut self, length: usize) -> BytesMut {
+        self.ahead.split_to(length.min(self.ahead.len()))
+    }
+
+    /// The request that begins now ends as `end` says; `tunnel` is set when both sides leave HTTP.
+    pub(super) fn begin(&mut self, end: BodyEnd, tunnel: Arc<AtomicBool>) {
+        self.end = end;
+        self.tunnel = tunnel;
+    }
+
+    /// Nothing of the body is left on the way.
+    pub(super) fn is_between_requests(&self) -> bool {
+        self.end.is_reached()
+    }
+
+    /// Passes on what is part of the body; keeps the rest.
+    fn pass(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        let taken = self.end.accept(fresh)?;
+        if let Some(rest) = fresh.get(taken..).filter(|rest| !rest.is_empty()) {
+            self.ahead.extend_from_slice(rest);
+            buf.set_filled(before + taken);
+        }
+        Ok(())
+    }
+
+    /// The body is over: only the client's leaving is of interest now, and what it sends is kept.
+    fn poll_leaving(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            if self.ahead.len() >= AHEAD_MAX {
+                return Poll::Pending;
+            }
+            let mut scratch = [0u8; 2048];
+            let mut buf = ReadBuf::new(&mut scratch);
+            ready!(Pin::new(self.io.get_mut()).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.ahead.extend_from_slice(buf.filled());
+        }
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        let tunnel = this.tunnel.load(Ordering::Acquire);
+        if this.end.is_reached() && !tunnel {
+            return this.poll_leaving(cx);
+        }
+        let before = buf.filled().len();
+        if this.ahead.is_empty() {
+            ready!(Pin::new(this.io.get_mut()).poll_read(cx, buf))?;
+        } else {
+            let length = this.ahead.len().min(buf.remaining());
+            buf.put_slice(this.ahead.get(..length).unwrap_or_default());
+            this.ahead.advance(length);
+        }
+        if tunnel {
+            return Poll::Ready(Ok(()));
+        }
+        // What was put back is in front of what is still ahead.
+        let kept = this.ahead.split();
+        this.pass(buf, before)?;
+        this.ahead.unsplit(kept);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for ClientStream {
+    async fn shutdown(&mut self) {
+        // The client may be gone already: nothing is lost then.
+        drop(tokio::io::AsyncWriteExt::shutdown(&mut self.io).await);
+    }
+}
+
+impl UniqueID for ClientStream {
+    fn id(&self) -> UniqueIDType {
+        self.io.get_ref().id()
+    }
+}
+
+impl Ssl for ClientStream {}
+
+#[async_trait]
+impl Peek for ClientStream {}
+
+impl GetTimingDigest for ClientStream {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.io.get_ref().get_timing_digest()
+    }
+}
+
+impl GetProxyDigest for ClientStream {
+    fn get_proxy_digest(&self) -> Option<Arc<pingora::protocols::raw_connect::ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for ClientStream {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.io.get_ref().get_socket_digest()
+    }
+    fn set_socket_digest(&mut self, digest: SocketDigest) {
+        self.io.get_mut().set_socket_digest(digest);
+    }
+}
