@@ -1,0 +1,50 @@
+//! What the integration tests share: a scripted origin, a raw client, the real binary and foreign tools.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test stops at the first thing that is not as expected"
+)]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "it is whole before the tests are: each new test finds what it needs"
+)]
+
+mod bulk;
+mod canonical;
+mod canonical_tests;
+mod client;
+mod gate;
+mod origin;
+mod process;
+mod reply;
+mod serve;
+mod tests;
+mod tools;
+
+pub(crate) use bulk::{Checksum, Pattern, checksum};
+pub(crate) use canonical::{BodyCheck, Framing, Parsed, Violation, check_request};
+pub(crate) use client::{Client, Ended, Response, get};
+pub(crate) use gate::Gate;
+pub(crate) use origin::{ConnectionSeen, Origin, Recorded};
+pub(crate) use process::{Gateway, Output, Process, Setup, run, run_cli};
+pub(crate) use reply::{Early, Reply, Script};
+pub(crate) use tools::{
+    Nginx, Node, PythonFiles, calls, chromium_dump, debian, free_port, internet_calls, traced,
+};
+
+use std::time::Duration;
+
+/// How long anything may take before a test calls it stuck. Generous: two cores may run a build beside the tests.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
+
+/// The size of a load: about 1 % of `full` (at least 1), or all of it with `DOORWARD_TEST_SIZE=full`.
+pub(crate) fn scale(full: u64) -> u64 {
+    match std::env::var_os("DOORWARD_TEST_SIZE") {
+        Some(size) if size == "full" => full,
+        _ => (full / 100).max(1),
+    }
+}
