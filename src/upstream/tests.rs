@@ -1,1 +1,211 @@
-//! The rules of this module, one test each.
+//! The rules of upstreams: exact turns by weight, names asked again, the last good address kept.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use proptest::prelude::*;
+
+use super::pick::Schedule;
+use super::resolve::{Found, NameError, Names};
+use super::{Spec, Upstream};
+use crate::base::task::Spawner;
+
+/// Answers what it is told to, one answer after the other; the last one stays.
+struct Scripted(Mutex<Vec<Result<Found, NameError>>>);
+
+#[async_trait]
+impl Names for Scripted {
+    async fn look_up(&self, _host: &str) -> Result<Found, NameError> {
+        let mut answers = self.0.lock().unwrap();
+        if answers.len() > 1 {
+            return answers.remove(0);
+        }
+        match answers.first() {
+            Some(Ok(found)) => Ok(found.clone()),
+            Some(Err(error)) => Err(NameError(error.0.clone())),
+            None => Err(NameError("nothing".to_owned())),
+        }
+    }
+}
+
+fn upstream(targets: &str) -> Arc<Upstream> {
+    let spec: Spec = serde_yaml::from_str(&format!("targets: {targets}")).unwrap();
+    Arc::new(Upstream::new("orders", 1, &spec))
+}
+
+fn found(addresses: &[&str], ttl: Duration) -> Result<Found, NameError> {
+    let addresses = addresses.iter().map(|ip| ip.parse::<IpAddr>().unwrap());
+    Ok(Found {
+        addresses: addresses.collect(),
+        ttl,
+    })
+}
+
+fn picked(upstream: &Upstream) -> Option<String> {
+    let picked = upstream.pick()?;
+    Some(picked.target()?.addr.to_string())
+}
+
+#[test]
+fn a_million_turns_go_exactly_by_weight() {
+    let schedule = Schedule::new(&[5, 1, 1, 3]);
+    let mut counts = [0u32; 4];
+    for _ in 0..1_000_000 {
+        counts[schedule.next().unwrap()] += 1;
+    }
+    assert_eq!(counts, [500_000, 100_000, 100_000, 300_000]);
+}
+
+#[test]
+fn a_heavy_target_does_not_take_its_turns_in_a_row() {
+    let schedule = Schedule::new(&[3, 1]);
+    let turns: Vec<usize> = (0..8).map(|_| schedule.next().unwrap()).collect();
+    let runs = turns
+        .windows(4)
+        .filter(|turns| turns.iter().all(|turn| *turn == 0))
+        .count();
+    assert_eq!(runs, 0, "{turns:?}");
+}
+
+#[test]
+fn nothing_to_choose_from_is_no_panic() {
+    assert_eq!(Schedule::new(&[]).next(), None);
+}
+
+proptest! {
+    #[test]
+    fn one_cycle_has_every_weight(weights in prop::collection::vec(1u32..=1000, 1..20)) {
+        let schedule = Schedule::new(&weights);
+        let divisor = weights.iter().copied().fold(0, gcd);
+        let mut counts: HashMap<usize, u32> = HashMap::new();
+        for _ in 0..weights.iter().sum::<u32>() / divisor {
+            *counts.entry(schedule.next().unwrap()).or_default() += 1;
+        }
+        for (index, weight) in weights.iter().enumerate() {
+            prop_assert_eq!(counts.get(&index).copied(), Some(weight / divisor));
+        }
+    }
+}
+
+fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[tokio::test]
+async fn addresses_need_no_names() {
+    let upstream = upstream(
+        "[{ url: \"http://127.0.0.1:8001\" }, { url: \"http://127.0.0.1:8002\", weight: 2 }]",
+    );
+    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(Vec::new())));
+    let spawner = Spawner::new(tokio::runtime::Handle::current());
+    let guards = upstream
+        .start(&names, &spawner, Duration::from_millis(100))
+        .await;
+    assert!(guards.is_empty());
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    for _ in 0..300 {
+        *counts.entry(picked(&upstream).unwrap()).or_default() += 1;
+    }
+    assert_eq!(counts["127.0.0.1:8001"], 100);
+    assert_eq!(counts["127.0.0.1:8002"], 200);
+}
+
+#[tokio::test]
+async fn the_same_address_twice_is_one_target_with_both_weights() {
+    let upstream = upstream(
+        "[{ url: \"http://127.0.0.1:8001\" }, { url: \"http://one.test:8001\" }, { url: \"http://127.0.0.1:8002\" }]",
+    );
+    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(vec![found(
+        &["127.0.0.1"],
+        Duration::from_secs(60),
+    )])));
+    let spawner = Spawner::new(tokio::runtime::Handle::current());
+    let _guards = upstream
+        .start(&names, &spawner, Duration::from_millis(100))
+        .await;
+    let mut counts: HashMap<String, u32> = HashMap::new();
+    for _ in 0..300 {
+        *counts.entry(picked(&upstream).unwrap()).or_default() += 1;
+    }
+    assert_eq!(counts["127.0.0.1:8001"], 200);
+    assert_eq!(counts["127.0.0.1:8002"], 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_is_asked_again_when_its_time_to_live_ends() {
+    let upstream = upstream("[{ url: \"http://one.test:80\" }]");
+    let answers = vec![
+        found(&["10.0.0.1"], Duration::from_secs(30)),
+        found(&["10.0.0.2"], Duration::from_secs(30)),
+    ];
+    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(answers)));
+    let spawner = Spawner::new(tokio::runtime::Handle::current());
+    let _guards = upstream
+        .start(&names, &spawner, Duration::from_millis(100))
+        .await;
+    assert_eq!(picked(&upstream).unwrap(), "10.0.0.1:80");
+    settle(Duration::from_secs(29)).await;
+    assert_eq!(picked(&upstream).unwrap(), "10.0.0.1:80");
+    settle(Duration::from_secs(2)).await;
+    assert_eq!(picked(&upstream).unwrap(), "10.0.0.2:80");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_good_address_is_kept_while_a_name_fails() {
+    let upstream = upstream("[{ url: \"http://one.test:80\" }]");
+    let failed = || Err(NameError("no name server answers".to_owned()));
+    let answers = vec![
+        found(&["10.0.0.1"], Duration::from_secs(5)),
+        failed(),
+        failed(),
+        found(&["10.0.0.9"], Duration::from_secs(60)),
+    ];
+    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(answers)));
+    let spawner = Spawner::new(tokio::runtime::Handle::current());
+    let _guards = upstream
+        .start(&names, &spawner, Duration::from_millis(100))
+        .await;
+    settle(Duration::from_millis(5500)).await;
+    assert_eq!(picked(&upstream).unwrap(), "10.0.0.1:80");
+    settle(Duration::from_secs(3)).await;
+    assert_eq!(picked(&upstream).unwrap(), "10.0.0.9:80");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rotated_answer_is_no_change() {
+    let upstream = upstream("[{ url: \"http://one.test:80\" }]");
+    let answers = vec![
+        found(&["10.0.0.1", "10.0.0.2"], Duration::from_secs(5)),
+        found(&["10.0.0.2", "10.0.0.1"], Duration::from_secs(60)),
+    ];
+    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(answers)));
+    let spawner = Spawner::new(tokio::runtime::Handle::current());
+    let _guards = upstream
+        .start(&names, &spawner, Duration::from_millis(100))
+        .await;
+    settle(Duration::from_secs(6)).await;
+    assert_eq!(picked(&upstream).unwrap(), "10.0.0.1:80");
+}
+
+#[tokio::test]
+async fn a_name_without_an_address_gives_no_target() {
+    let upstream = upstream("[{ url: \"http://one.test:80\" }]");
+    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(Vec::new())));
+    let spawner = Spawner::new(tokio::runtime::Handle::current());
+    let _guards = upstream
+        .start(&names, &spawner, Duration::from_millis(100))
+        .await;
+    assert_eq!(picked(&upstream), None);
+}
+
+/// Lets the paused clock run, and every task with it.
+async fn settle(time: Duration) {
+    tokio::time::sleep(time).await;
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+}
