@@ -201,6 +201,8 @@ fn facets(conditions: &Conditions) -> Vec<(Facet, String)> {
 struct Template<'e, T> {
     entry: &'e Entry<'e, T>,
     segments: Vec<Segment<'e>>,
+    order: u64,
+    hashes: Vec<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -211,7 +213,7 @@ enum Segment<'e> {
 }
 
 impl<'e, T> Template<'e, T> {
-    fn of(entry: &'e Entry<'e, T>) -> Self {
+    fn of(entry: &'e Entry<'e, T>, hasher: &RandomState) -> Self {
         let shape = entry.shape();
         let mut literals = entry.literal().split('/').skip(1);
         let mut typed = entry.rule.path.typed.iter();
@@ -219,14 +221,22 @@ impl<'e, T> Template<'e, T> {
             if shape.mask & 1 << at != 0 {
                 return Segment::Literal(literals.next().unwrap_or_default());
             }
-            typed
-                .next()
-                .and_then(Option::as_deref)
-                .map_or(Segment::Plain, Segment::Typed)
+            let regex = typed.next().and_then(Option::as_deref);
+            regex.map_or(Segment::Plain, Segment::Typed)
         });
+        let segments: Vec<Segment<'_>> = segments.collect();
+        let hashes = segments
+            .iter()
+            .zip(0_u8..)
+            .map(|(segment, at)| match segment {
+                Segment::Literal(literal) => hasher.hash_one((at, literal)),
+                Segment::Plain | Segment::Typed(_) => 0,
+            });
         Self {
             entry,
-            segments: segments.collect(),
+            order: hasher.hash_one(entry.order),
+            hashes: hashes.collect(),
+            segments,
         }
     }
 
@@ -246,29 +256,20 @@ impl<'e, T> Template<'e, T> {
     }
 
     /// Equal for templates that have the same literals where `mask` is set, and the same order.
-    fn hash(&self, mask: u64, hasher: &RandomState) -> u64 {
-        let literals = self
-            .segments
-            .iter()
-            .enumerate()
-            .filter(|(at, _)| mask & 1 << at != 0);
-        let literals = literals.map(|(_, segment)| match segment {
-            Segment::Literal(literal) => *literal,
-            Segment::Plain | Segment::Typed(_) => "",
-        });
-        literals.fold(hasher.hash_one(self.entry.order), |hash, l| {
-            hasher.hash_one((hash, l))
-        })
+    fn hash(&self, mask: u64) -> u64 {
+        let hashes = self.hashes.iter().zip(0_u8..);
+        let hashes = hashes.filter(|(_, at)| mask & 1 << at != 0);
+        hashes.fold(self.order, |sum, (hash, _)| sum.wrapping_add(*hash))
     }
 }
 
 /// Looks for ties among templates of equal rank but different shape.
 fn templates<'e, T: Copy>(ranked: &'e [Entry<'e, T>], report: &mut Report<'_, T>) {
+    let hasher = RandomState::with_seed(1);
     let shapes: Vec<Vec<Template<'e, T>>> = ranked
         .chunk_by(|a, b| a.shape() == b.shape())
-        .map(|same| same.iter().map(Template::of).collect())
+        .map(|same| same.iter().map(|e| Template::of(e, &hasher)).collect())
         .collect();
-    let hasher = RandomState::with_seed(1);
     for (at, ours) in shapes.iter().enumerate() {
         for theirs in shapes.iter().skip(at + 1) {
             join(ours, theirs, &hasher, report);
@@ -290,14 +291,14 @@ fn join<T: Copy>(
     let mut methods: Vec<u16> = Vec::new();
     for template in ours {
         let bits = template.entry.rule.methods.bits();
-        let key = (template.hash(common, hasher), bits);
+        let key = (template.hash(common), bits);
         by_literals.entry(key).or_default().push(template);
         if !methods.contains(&bits) {
             methods.push(bits);
         }
     }
     for template in theirs {
-        let hash = template.hash(common, hasher);
+        let hash = template.hash(common);
         let bits = template.entry.rule.methods.bits();
         let possible = methods.iter().filter(|other| may_overlap(bits, **other));
         let mut candidates = possible

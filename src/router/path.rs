@@ -129,6 +129,7 @@ impl<'a> PathParser<'a> {
     }
 
     /// Reads a prefix of whole segments: `/v1` is for `/v1`, `/v1/` and `/v1/x`, not for `/v1x`; `/` is for every path.
+    /// Its parameter `path` is what follows it, with the slash before it.
     ///
     /// # Errors
     /// Says what is wrong with the text.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,15 +13,33 @@ use proptest::prelude::*;
 use super::pick::Schedule;
 use super::resolve::{Found, NameError, Names};
 use super::{Spec, Upstream};
-use crate::base::task::Spawner;
+use crate::base::task::{Spawner, TaskGuard};
 
 /// Answers what it is told to, one answer after the other; the last one stays.
-struct Scripted(Mutex<Vec<Result<Found, NameError>>>);
+struct Scripted {
+    answers: Mutex<Vec<Result<Found, NameError>>>,
+    asked: AtomicUsize,
+}
+
+impl Scripted {
+    fn new(answers: Vec<Result<Found, NameError>>) -> Self {
+        let answers = Mutex::new(answers);
+        Self {
+            answers,
+            asked: AtomicUsize::new(0),
+        }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
 
 #[async_trait]
 impl Names for Scripted {
     async fn look_up(&self, _host: &str) -> Result<Found, NameError> {
-        let mut answers = self.0.lock().unwrap();
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let mut answers = self.answers.lock().unwrap();
         if answers.len() > 1 {
             return answers.remove(0);
         }
@@ -34,7 +53,9 @@ impl Names for Scripted {
 
 fn upstream(targets: &str) -> Arc<Upstream> {
     let spec: Spec = serde_yaml::from_str(&format!("targets: {targets}")).unwrap();
-    Arc::new(Upstream::new("orders", 1, &spec))
+    let mut upstream = Upstream::new("orders", 1, &spec);
+    upstream.ttl_min = Duration::from_millis(5);
+    Arc::new(upstream)
 }
 
 fn found(addresses: &[&str], ttl: Duration) -> Result<Found, NameError> {
@@ -100,7 +121,7 @@ async fn addresses_need_no_names() {
     let upstream = upstream(
         "[{ url: \"http://127.0.0.1:8001\" }, { url: \"http://127.0.0.1:8002\", weight: 2 }]",
     );
-    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(Vec::new())));
+    let names: Arc<dyn Names> = Arc::new(Scripted::new(Vec::new()));
     let spawner = Spawner::new(tokio::runtime::Handle::current());
     let guards = upstream
         .start(&names, &spawner, Duration::from_millis(100))
@@ -119,10 +140,10 @@ async fn the_same_address_twice_is_one_target_with_both_weights() {
     let upstream = upstream(
         "[{ url: \"http://127.0.0.1:8001\" }, { url: \"http://one.test:8001\" }, { url: \"http://127.0.0.1:8002\" }]",
     );
-    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(vec![found(
+    let names: Arc<dyn Names> = Arc::new(Scripted::new(vec![found(
         &["127.0.0.1"],
         Duration::from_secs(60),
-    )])));
+    )]));
     let spawner = Spawner::new(tokio::runtime::Handle::current());
     let _guards = upstream
         .start(&names, &spawner, Duration::from_millis(100))
@@ -135,66 +156,57 @@ async fn the_same_address_twice_is_one_target_with_both_weights() {
     assert_eq!(counts["127.0.0.1:8002"], 100);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_name_is_asked_again_when_its_time_to_live_ends() {
     let upstream = upstream("[{ url: \"http://one.test:80\" }]");
     let answers = vec![
-        found(&["10.0.0.1"], Duration::from_secs(30)),
+        found(&["10.0.0.1"], Duration::from_millis(100)),
         found(&["10.0.0.2"], Duration::from_secs(30)),
     ];
-    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(answers)));
-    let spawner = Spawner::new(tokio::runtime::Handle::current());
-    let _guards = upstream
-        .start(&names, &spawner, Duration::from_millis(100))
-        .await;
+    let (_guards, scripted) = started(&upstream, answers).await;
     assert_eq!(picked(&upstream).unwrap(), "10.0.0.1:80");
-    settle(Duration::from_secs(29)).await;
-    assert_eq!(picked(&upstream).unwrap(), "10.0.0.1:80");
-    settle(Duration::from_secs(2)).await;
-    assert_eq!(picked(&upstream).unwrap(), "10.0.0.2:80");
+    assert_eq!(scripted.asked(), 1, "asked before the time to live ended");
+    until(|| picked(&upstream).unwrap() == "10.0.0.2:80").await;
+    assert_eq!(scripted.asked(), 2);
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn the_last_good_address_is_kept_while_a_name_fails() {
     let upstream = upstream("[{ url: \"http://one.test:80\" }]");
     let failed = || Err(NameError("no name server answers".to_owned()));
     let answers = vec![
-        found(&["10.0.0.1"], Duration::from_secs(5)),
+        found(&["10.0.0.1"], Duration::from_millis(10)),
+        failed(),
         failed(),
         failed(),
         found(&["10.0.0.9"], Duration::from_secs(60)),
     ];
-    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(answers)));
-    let spawner = Spawner::new(tokio::runtime::Handle::current());
-    let _guards = upstream
-        .start(&names, &spawner, Duration::from_millis(100))
-        .await;
-    settle(Duration::from_millis(5500)).await;
-    assert_eq!(picked(&upstream).unwrap(), "10.0.0.1:80");
-    settle(Duration::from_secs(3)).await;
-    assert_eq!(picked(&upstream).unwrap(), "10.0.0.9:80");
+    let (_guards, scripted) = started(&upstream, answers).await;
+    until(|| {
+        let kept = picked(&upstream).unwrap();
+        assert!(kept == "10.0.0.1:80" || scripted.asked() >= 5, "{kept}");
+        scripted.asked() >= 4
+    })
+    .await;
+    until(|| picked(&upstream).unwrap() == "10.0.0.9:80").await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_rotated_answer_is_no_change() {
     let upstream = upstream("[{ url: \"http://one.test:80\" }]");
     let answers = vec![
-        found(&["10.0.0.1", "10.0.0.2"], Duration::from_secs(5)),
-        found(&["10.0.0.2", "10.0.0.1"], Duration::from_secs(60)),
+        found(&["10.0.0.1", "10.0.0.2"], Duration::from_millis(10)),
+        found(&["10.0.0.2", "10.0.0.1"], Duration::from_millis(10)),
     ];
-    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(answers)));
-    let spawner = Spawner::new(tokio::runtime::Handle::current());
-    let _guards = upstream
-        .start(&names, &spawner, Duration::from_millis(100))
-        .await;
-    settle(Duration::from_secs(6)).await;
+    let (_guards, scripted) = started(&upstream, answers).await;
+    until(|| scripted.asked() >= 4).await;
     assert_eq!(picked(&upstream).unwrap(), "10.0.0.1:80");
 }
 
 #[tokio::test]
 async fn a_name_without_an_address_gives_no_target() {
     let upstream = upstream("[{ url: \"http://one.test:80\" }]");
-    let names: Arc<dyn Names> = Arc::new(Scripted(Mutex::new(Vec::new())));
+    let names: Arc<dyn Names> = Arc::new(Scripted::new(Vec::new()));
     let spawner = Spawner::new(tokio::runtime::Handle::current());
     let _guards = upstream
         .start(&names, &spawner, Duration::from_millis(100))
@@ -202,10 +214,28 @@ async fn a_name_without_an_address_gives_no_target() {
     assert_eq!(picked(&upstream), None);
 }
 
-/// Lets the paused clock run, and every task with it.
-async fn settle(time: Duration) {
-    tokio::time::sleep(time).await;
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
+/// Starts `upstream` with names that answer so.
+async fn started(
+    upstream: &Arc<Upstream>,
+    answers: Vec<Result<Found, NameError>>,
+) -> (Vec<TaskGuard>, Arc<Scripted>) {
+    let scripted = Arc::new(Scripted::new(answers));
+    let names: Arc<dyn Names> = Arc::clone(&scripted) as Arc<dyn Names>;
+    let spawner = Spawner::new(tokio::runtime::Handle::current());
+    let guards = upstream
+        .start(&names, &spawner, Duration::from_millis(100))
+        .await;
+    (guards, scripted)
+}
+
+/// Lets the other tasks run until `done` holds.
+async fn until(mut done: impl FnMut() -> bool) {
+    let waiting = async {
+        while !done() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), waiting)
+        .await
+        .unwrap();
 }

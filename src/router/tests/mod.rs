@@ -1,5 +1,6 @@
-//! What the router finds, refuses and warns of; `naive.rs` compares it with the plain reading of the rules.
+//! What the router finds and what it refuses to read; `naive.rs` compares it with the plain reading of the rules.
 
+mod conflicts;
 mod naive;
 
 use std::sync::Arc;
@@ -103,27 +104,6 @@ fn check(texts: &[&str], expected: &[(&str, &str)]) {
     }
 }
 
-/// The pairs that tie.
-fn conflicts(rules: Vec<Rule<u32>>) -> Vec<(u32, u32)> {
-    let conflicts = build(rules).err().unwrap_or_default();
-    conflicts
-        .iter()
-        .map(|conflict| (conflict.first, conflict.second))
-        .collect()
-}
-
-/// The rules that can never match, each with what stands in its way.
-fn shadows(texts: &[&str]) -> Vec<(u32, u32)> {
-    let warnings = build(rules(texts))
-        .unwrap_or_else(|c| panic!("{c:?}"))
-        .warnings;
-    let by = |warning: &Warning<u32>| match warning.reason {
-        Reason::Shadowed { by } => Some((warning.rule, by)),
-        Reason::NeverInTime | Reason::NoMethod => None,
-    };
-    warnings.iter().filter_map(by).collect()
-}
-
 #[test]
 fn most_specific_host_wins() {
     check(
@@ -169,6 +149,42 @@ fn most_specific_path_wins() {
             ("*", "404"),
         ],
     );
+}
+
+#[test]
+fn a_route_tells_how_specific_it_is() {
+    let mut only = rule(0, "*.a.x/v1/{id:[0-9]+}/{r*}");
+    only.priority = 7;
+    only.conditions.after = Some(0);
+    let router = router(vec![only]);
+    let request = Request {
+        host: "b.a.x",
+        path: "/v1/7/",
+        query: "",
+        method: &Method::GET,
+        headers: &HeaderMap::new(),
+        client_ip: None,
+        unix_millis: 0,
+        scheme: "http",
+        id: "",
+    };
+    let Found::Route(route) = router.find(&request) else {
+        panic!("not found");
+    };
+    let path = PathRank::Template {
+        literals: 1,
+        whole: false,
+        segments: 2,
+        typed: 1,
+    };
+    let rank = Rank {
+        host: HostRank::Wildcard(2),
+        path,
+        priority: 7,
+        conditions: 1,
+    };
+    assert_eq!(router.rank(&route), Some(rank));
+    assert_eq!(rank.path, parse("/v1/{id:[0-9]+}/{r*}").unwrap().rank());
 }
 
 #[test]
@@ -346,13 +362,13 @@ fn conditions_look_at_the_first_value_of_a_name() {
 #[test]
 fn versions_are_read_where_the_rule_says() {
     let version = |location, default| {
-        with(|c| {
-            c.version = Some(VersionMatch {
-                location,
-                any_of: vec!["2".into(), "3".into()],
-                default,
-            })
-        })
+        let any_of = vec!["2".to_owned(), "3".to_owned()];
+        let version = VersionMatch {
+            location,
+            any_of,
+            default,
+        };
+        with(|c| c.version = Some(version))
     };
     let header = version(VersionLocation::Header("x-v".parse().unwrap()), false);
     assert_eq!(ask(&header, "/p", &["x-v: 3"]), "0 [p]");
@@ -400,111 +416,6 @@ fn clients_times_and_expressions_are_checked() {
     assert_eq!(
         (ask(&when, "/yes", &[]), ask(&when, "/no", &[])),
         ("0 [yes]".to_owned(), "404".to_owned())
-    );
-}
-
-#[test]
-fn rules_that_nothing_tells_apart_conflict() {
-    let tie = |texts: &[&str]| conflicts(rules(texts));
-    assert_eq!(tie(&["/a", "/a"]), [(0, 1)]);
-    assert_eq!(tie(&["x,y/a", "z,Y./a"]), [(0, 1)]);
-    assert_eq!(tie(&["GET,POST /a", "HEAD,PUT /a"]), [(0, 1)]);
-    assert_eq!(tie(&["PURGE /a", "/a"]), [(0, 1)]);
-    assert_eq!(tie(&["/{x}", "/{y}"]), [(0, 1)]);
-    assert_eq!(tie(&["/a/**", "/a//**"]), [(0, 1)]);
-    assert_eq!(tie(&["/a/{x}/c", "/a/b/{y}"]), [(0, 1)]);
-    assert_eq!(tie(&["/{x:[a-b]}/c", "/a/{y:[c-d]}"]), [(0, 1)]);
-    assert_eq!(tie(&["/a/{x}/{r*}", "/{x}/b/{s*}"]), [(0, 1)]);
-    assert_eq!(tie(&["x~/a.*", "x~/b.*"]), [(0, 1)]);
-    assert_eq!(tie(&["GET /a", "POST /a", "PURGE /a", "BREW /a"]), []);
-    assert_eq!(tie(&["x/a", "*.x/a", "/a"]), []);
-    assert_eq!(tie(&["/a/{x}/c", "/b/{x}/c", "/a/{x}/d", "/a/b/{y}/c"]), []);
-    assert_eq!(tie(&["/{x:[a-b]}/c", "/c/{y:[c-d]}"]), []);
-    assert_eq!(tie(&["/a/{x}/", "/a/b/{y}"]), []);
-    assert_eq!(tie(&["x~/a.*", "y~/a.*", "POST ~/", "PUT ~/"]), []);
-}
-
-#[test]
-fn conditions_that_exclude_each_other_do_not_conflict() {
-    type Change = fn(&mut Conditions, usize);
-    let apart: [Change; 7] = [
-        |c, i| c.headers = vec![("x-a".parse().unwrap(), Test::Exact(i.to_string().into()))],
-        |c, i| c.query = vec![("a".into(), Test::Exact(i.to_string().into()))],
-        |c, i| c.cookies = vec![("a".into(), Test::Exact(i.to_string().into()))],
-        |c, i| c.client_ips = vec![format!("10.{}.{}.0/24", i / 256, i % 256).parse().unwrap()],
-        |c, i| (c.after, c.before) = (Some(i as i64 * 10), Some(i as i64 * 10 + 10)),
-        |c, i| c.version = Some(version(&[i.to_string(), format!("{i}b")], i == 0)),
-        |c, i| c.headers = vec![("x-a".parse().unwrap(), Test::Prefix(format!("{i}-").into()))],
-    ];
-    for change in apart {
-        for (count, twin) in [(2, 0), (40, 0), (40, 39)] {
-            let mut list: Vec<_> = (0..count).map(|i| (i, rule(i, "/a"))).collect();
-            list.iter_mut()
-                .for_each(|(i, rule)| change(&mut rule.conditions, *i as usize));
-            let list: Vec<_> = list.into_iter().map(|(_, rule)| rule).collect();
-            assert_eq!(conflicts(list.clone()), []);
-            let mut twins = list;
-            let mut second = twins[twin].clone();
-            second.id = 100;
-            twins.push(second);
-            assert_eq!(conflicts(twins), [(twin as u32, 100)]);
-        }
-    }
-    let pair = |one: Option<VersionMatch>, two: Option<VersionMatch>| {
-        let mut list = rules(&["/a", "/a"]);
-        (list[0].conditions.version, list[1].conditions.version) = (one, two);
-        conflicts(list).len()
-    };
-    let of = |text: &str, default| Some(version(&[text.to_owned()], default));
-    assert_eq!(pair(of("1", true), of("2", true)), 1);
-    assert_eq!(pair(of("1", true), of("2", false)), 0);
-}
-
-fn version(any_of: &[String], default: bool) -> VersionMatch {
-    VersionMatch {
-        location: VersionLocation::Query("v".into()),
-        any_of: any_of.to_vec(),
-        default,
-    }
-}
-
-#[test]
-fn rules_that_others_cover_are_reported() {
-    assert_eq!(shadows(&["/a/{r*}", "/a/b/**", "/a/**", "/a/b"]), [(1, 0)]);
-    assert_eq!(shadows(&["/{r*}", "/**", "~/x"]), [(1, 0), (2, 0)]);
-    assert_eq!(shadows(&["x/**", "x~/x", "~/x"]), [(1, 0)]);
-    assert_eq!(
-        shadows(&["GET /{x}/{r*}", "POST /a/{r*}", "GET,POST /a/b/**"]),
-        [(2, 1)]
-    );
-    assert_eq!(
-        shadows(&["GET /{x}/{r*}", "POST /a/{r*}", "GET,PUT /a/b/**"]),
-        []
-    );
-    let mut list = rules(&["GET /a", "POST /a", "GET,POST /a", "x,y/a", "x/a", "y/a"]);
-    list[0].priority = 2;
-    list[1].priority = 1;
-    list[4].priority = 1;
-    list[5].priority = -1;
-    let warnings = build(list.clone()).ok().unwrap().warnings;
-    let by = |rule, by| Warning {
-        rule,
-        reason: Reason::Shadowed { by },
-    };
-    assert_eq!(warnings, [by(2, 0), by(5, 3)]);
-    list[5].priority = 1;
-    list[2].conditions.after = Some(5);
-    list[2].conditions.before = Some(5);
-    list[1].methods = Methods::none();
-    let warnings = build(list).ok().unwrap().warnings;
-    let reasons: Vec<_> = warnings.iter().map(|w| (w.rule, w.reason)).collect();
-    assert_eq!(
-        reasons,
-        [
-            (1, Reason::NoMethod),
-            (2, Reason::NeverInTime),
-            (3, Reason::Shadowed { by: 4 })
-        ]
     );
 }
 

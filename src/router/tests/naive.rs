@@ -399,7 +399,7 @@ fn build_specs(specs: &[Spec]) -> Result<Built<u32>, Vec<Conflict<u32>>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2_000))]
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
     fn the_best_of_all_rules_is_found(
@@ -423,9 +423,15 @@ proptest! {
 
     #[test]
     fn rules_that_tie_are_reported(
-        specs in prop::collection::vec(spec(), 1..8),
+        mut specs in prop::collection::vec(spec(), 1..6),
+        only_paths in any::<bool>(),
         asks in prop::collection::vec(ask(), 60),
     ) {
+        if only_paths {
+            for spec in &mut specs {
+                *spec = Spec { path: spec.path.clone(), hosts: vec![], methods: None, only: vec![], priority: 0 };
+            }
+        }
         match build_specs(&specs) {
             Err(conflicts) => prop_assert!(!conflicts.is_empty()),
             Ok(built) => for ask in &asks {
