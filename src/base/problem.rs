@@ -1,9 +1,58 @@
 //! Mistakes of the config's author: where, what, and how to mend them.
 
 use std::fmt;
+use std::ops::Range;
 
 /// How many problems one run reports; a config with more has one cause for most of them.
 pub const PROBLEMS_MAX: usize = 200;
+
+/// Every code with the rule it stands for; a code never changes its meaning.
+pub const CODES: &[(&str, &str)] = &[
+    ("E000", "the config file can be read"),
+    (
+        "E001",
+        "it is YAML, and not nested or multiplied beyond reason",
+    ),
+    ("E002", "a key is written once, also across files"),
+    ("E003", "`version` says which language it is"),
+    ("E004", "`${…}` is well formed"),
+    ("E005", "variables are set"),
+    ("E006", "secrets can be read"),
+    ("E007", "files that are referred to can be read"),
+    ("E010", "keys are known"),
+    ("E011", "what has to be there is there"),
+    ("E012", "values have the right form, with their unit"),
+    ("E013", "words are known"),
+    ("E014", "names are short and plain"),
+    (
+        "E015",
+        "there is at least one listener, and one target in an upstream",
+    ),
+    ("E016", "names of routes are unique"),
+    ("E017", "a route has one action"),
+    ("E018", "addresses are listened on once"),
+    (
+        "E019",
+        "the hosts of an environment are exact, of routes, and its own",
+    ),
+    ("E020", "keys of later versions are not used"),
+    ("E021", "routes do not tie"),
+    (
+        "E030",
+        "hosts, methods, statuses and the like mean something",
+    ),
+    ("E031", "names lead somewhere"),
+    ("E032", "templates and expressions mean something"),
+    ("E033", "headers have names that may be changed"),
+    ("E034", "a path or host for the upstream can be sent"),
+    ("E035", "a route has one path, and it can be matched"),
+    ("E036", "regular expressions can be read"),
+    ("E037", "a version is looked for in one place"),
+    ("E038", "an answer has one body"),
+    ("E039", "answers of our own are named and linked well"),
+    ("W010", "every upstream is used"),
+    ("W021", "every route can match"),
+];
 
 /// Where in the document something stands: the steps from the root to a node, e.g. `routes`, `3`, `upstream`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,7 +133,7 @@ pub enum Severity {
 /// One mistake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Stable code, e.g. `E010` or `W021`; listed in ARCHITECTURE.md.
+    /// Stable code, e.g. `E010` or `W021`; one of [`CODES`].
     pub code: &'static str,
     /// Error or warning.
     pub severity: Severity,
@@ -92,6 +141,8 @@ pub struct Problem {
     pub place: Place,
     /// Points at the key of the node instead of at its value.
     pub at_key: bool,
+    /// Which characters of the node's text are wrong, if not all of it.
+    pub part: Option<Range<usize>>,
     /// What is wrong: lower case, no full stop, names in backticks.
     pub what: String,
     /// What stands under the caret, if more can be said about the very place.
@@ -136,6 +187,7 @@ impl Problem {
             severity,
             place,
             at_key: false,
+            part: None,
             what,
             label: None,
             hint: None,
@@ -163,6 +215,20 @@ impl Problem {
     pub fn at_key(mut self) -> Self {
         self.at_key = true;
         self
+    }
+
+    /// Points at some characters of the node's text.
+    #[must_use]
+    pub fn part(mut self, characters: Range<usize>) -> Self {
+        self.part = Some(characters).filter(|part| !part.is_empty());
+        self
+    }
+
+    /// An error in the words of a parser, "what is wrong: how to mend it"; `hint` is for one that says only what is wrong.
+    #[must_use]
+    pub fn of_text(code: &'static str, place: Place, text: &str, hint: &str) -> Self {
+        let (what, mend) = split_hint(text);
+        Self::error(code, place, what).hint(mend.unwrap_or(hint))
     }
 
     /// Names a second place.
@@ -240,6 +306,28 @@ impl Problems {
     pub fn is_empty(&self) -> bool {
         self.list.is_empty() && self.left_out == 0
     }
+}
+
+/// Splits "what is wrong: how to mend it" at the first colon that stands in no backticks.
+fn split_hint(text: &str) -> (&str, Option<&str>) {
+    if let Some((what, mend)) = text.split_once("; hint: ") {
+        return (what, Some(mend));
+    }
+    let mut quoted = false;
+    for (at, c) in text.char_indices() {
+        quoted ^= c == '`';
+        if quoted || c != ':' {
+            continue;
+        }
+        let (what, rest) = text.split_at(at);
+        match rest.strip_prefix(": ") {
+            // Why an address cannot be read is no mend.
+            Some(_) if what.ends_with("the URL of a target") => return (text, None),
+            Some(mend) => return (what, Some(mend)),
+            None => {}
+        }
+    }
+    (text, None)
 }
 
 /// The nearest of `known` to `word`, when it is near enough to be meant: "did you mean `orders`?".

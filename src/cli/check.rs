@@ -14,12 +14,9 @@ pub(super) fn run(args: &CheckArgs, global: &Global) -> Exit {
     } else {
         Environment::Process
     };
-    let Some((mut loaded, plan)) = load(global, &environment) else {
+    let Some((loaded, plan)) = load(global, &environment) else {
         return Exit::Config;
     };
-    if args.no_env {
-        forgive_opaque(&mut loaded);
-    }
     report::problems(&loaded, global);
     if loaded.problems.any_error() {
         return Exit::Config;
@@ -49,10 +46,19 @@ pub(super) fn run(args: &CheckArgs, global: &Global) -> Exit {
     }
 }
 
-/// What an unset variable stands for cannot be right or wrong.
+/// What a variable that is not set stands for cannot be right or wrong; that it is not set was said.
 fn forgive_opaque(loaded: &mut Loaded) {
     let mut problems = std::mem::take(&mut loaded.problems);
-    problems.retain(|problem| !loaded.is_opaque(&problem.place));
+    let mut forgiven = false;
+    problems.retain(|problem| {
+        // The key is written, and that it is not set is no judgement of the value.
+        let elsewhere = problem.at_key || matches!(problem.code, "E004" | "E005");
+        let keep = elsewhere || !loaded.is_opaque(&problem.place);
+        forgiven |= !keep;
+        keep
+    });
+    // The upstream that nobody uses may be the one that a variable names.
+    problems.retain(|problem| !forgiven || problem.code != "W010");
     loaded.problems = problems;
 }
 
@@ -64,6 +70,13 @@ pub(super) fn load(global: &Global, environment: &Environment) -> Option<(Loaded
         );
         return None;
     };
+    let afar = path.to_str().and_then(|text| text.split_once("://"));
+    if let Some((scheme @ ("etcd" | "http" | "https"), _)) = afar {
+        say(&format!(
+            "error: a config from `{scheme}://` is not in this version\n  = hint: name a file with `--config`"
+        ));
+        return None;
+    }
     if global.format == Format::Human {
         say(&format!("using {}", path.display()));
     }
@@ -75,6 +88,7 @@ pub(super) fn compile(mut loaded: Loaded) -> (Loaded, Option<Plan>) {
     let mut problems = std::mem::take(&mut loaded.problems);
     let plan = plan::compile(&loaded.document, &via(), &mut problems);
     loaded.problems = problems;
+    forgive_opaque(&mut loaded);
     (loaded, plan)
 }
 

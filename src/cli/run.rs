@@ -118,6 +118,29 @@ pub(super) fn log_to_stderr() {
     let filter = env_logger::Env::default().default_filter_or(
         "info,pingora_core=error,pingora_proxy=error,hickory_resolver=error,hickory_net=error",
     );
+    let logger = env_logger::Builder::from_env(filter).build();
+    log::set_max_level(logger.filter());
     // Twice in one process is no mistake: the first one stays.
-    drop(env_logger::Builder::from_env(filter).try_init());
+    drop(log::set_boxed_logger(Box::new(Discreet(logger))));
+}
+
+/// Whatever `RUST_LOG` says: below warnings Pingora prints whole requests, and with them secrets.
+struct Discreet(env_logger::Logger);
+
+impl log::Log for Discreet {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        let tells_requests =
+            metadata.level() > log::Level::Warn && metadata.target().starts_with("pingora");
+        !tells_requests && self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.0.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
 }

@@ -26,7 +26,8 @@ pub(super) fn man(dir: Option<&Path>) -> Exit {
         print(&String::from_utf8_lossy(&page));
         return Exit::Done;
     };
-    match clap_mangen::generate_to(Args::command(), dir) {
+    let made = std::fs::create_dir_all(dir);
+    match made.and_then(|()| clap_mangen::generate_to(Args::command(), dir)) {
         Ok(()) => Exit::Done,
         Err(error) => {
             say(&format!(

@@ -4,11 +4,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use serde_path_to_error::{Path, Segment};
 
-use super::tree::{Node, Origin};
-use crate::base::problem::{Place, Problem, Problems, Step, suggest};
+use super::mistake::Mistake;
+use super::tree::{Node, Origin, Value};
+use crate::base::problem::{Place, Problem, Problems, Step};
 
 /// How many mistakes one clause may give; after that it is more likely something else altogether.
-const TRIES_MAX: usize = 40;
+const MISTAKES_MAX: usize = 40;
+/// How often one clause is tried: once a mistake, and once a stand-in for each variable that is not set.
+const TRIES_MAX: usize = 1000;
 
 /// What an opaque scalar (`--no-env`) may stand for, tried in this order.
 const STAND_INS: &[&str] = &[
@@ -25,6 +28,7 @@ const STAND_INS: &[&str] = &[
     "\"GET\"",
     "\"/\"",
     "\"none\"",
+    "\"present\"",
     "\"http1\"",
     "\"https\"",
 ];
@@ -35,155 +39,223 @@ pub(super) fn decode<T: DeserializeOwned>(
     place: &Place,
     problems: &mut Problems,
 ) -> Option<T> {
-    let mut json = node.to_json();
-    let mut found: Vec<Problem> = Vec::new();
-    let mut removed: Vec<Vec<Step>> = Vec::new();
-    let mut stand_ins: Vec<(Vec<Step>, usize)> = Vec::new();
-    for _ in 0..TRIES_MAX {
-        let error = match serde_path_to_error::deserialize::<_, T>(&json) {
-            Ok(value) if found.is_empty() => return Some(value),
-            Ok(_) => break,
-            Err(error) => error,
-        };
-        let path = steps(error.path());
-        let mistake = Mistake::read(&error.into_inner().to_string(), path);
-        if substitute(node, &mut json, &mistake.path, &mut stand_ins) {
-            continue;
-        }
-        let caused_by_removal = mistake.missing
-            && mistake.field.as_ref().is_some_and(|field| {
-                let mut gone = mistake.path.clone();
-                gone.push(Step::Key(field.clone()));
-                removed.contains(&gone)
-            });
-        // What is wrong is taken out, so that what stands beside it is looked at too.
-        let target = mistake.target();
-        if !caused_by_removal {
-            found.push(mistake.problem(place));
-        }
-        if target.is_empty() || !remove(&mut json, &target) {
-            break;
-        }
-        removed.push(target);
+    decode_beside(node, place, &[], problems)
+}
+
+/// As [`decode`]; keys in `later` were refused before, and are what a misspelt one may mean.
+pub(super) fn decode_beside<T: DeserializeOwned>(
+    node: &Node,
+    place: &Place,
+    later: &[&str],
+    problems: &mut Problems,
+) -> Option<T> {
+    if let (Value::Null, Some(Step::Key(key)), 2..) =
+        (&node.value, place.steps().last(), place.steps().len())
+    {
+        problems.push(no_value(place.clone(), key));
+        return None;
     }
-    for problem in found {
+    let json = if node.value == Value::Null && place.steps().len() == 1 {
+        // A section whose lines are all comments.
+        Json::Object(serde_json::Map::new())
+    } else {
+        node.to_json()
+    };
+    let mut attempt = Attempt {
+        node,
+        later,
+        json,
+        found: Vec::new(),
+        gone: Vec::new(),
+        stand_ins: Vec::new(),
+    };
+    attempt.empty_values(node, &mut Vec::new(), place);
+    let mut value = None;
+    for _ in 0..TRIES_MAX {
+        match serde_path_to_error::deserialize::<_, T>(&attempt.json) {
+            Ok(read) => {
+                value = Some(read);
+                break;
+            }
+            Err(error) => {
+                let path = attempt.original(&steps(error.path()));
+                let mistake = Mistake::read(&error.into_inner().to_string(), path);
+                if !attempt.mend(mistake, place) {
+                    break;
+                }
+            }
+        }
+    }
+    let good = attempt.found.is_empty();
+    if good && value.is_none() {
+        attempt.found.push(
+            Problem::error("E012", place.clone(), "this cannot be read")
+                .hint("write the values out instead of taking them from variables"),
+        );
+    }
+    for problem in attempt.found {
         problems.push(problem);
     }
-    None
+    value.filter(|_| good)
 }
 
-/// One message of serde, taken apart.
-struct Mistake {
-    path: Vec<Step>,
-    field: Option<String>,
-    missing: bool,
-    unknown: bool,
-    known: Vec<String>,
-    message: String,
+/// A clause that is read again and again, each time without the mistake found last.
+struct Attempt<'n> {
+    node: &'n Node,
+    later: &'n [&'n str],
+    json: Json,
+    found: Vec<Problem>,
+    /// What was taken out, by its place in `node`.
+    gone: Vec<Vec<Step>>,
+    stand_ins: Vec<(Vec<Step>, usize)>,
 }
 
-impl Mistake {
-    fn read(message: &str, mut path: Vec<Step>) -> Self {
-        let unknown_field = message.strip_prefix("unknown field `");
-        let unknown_variant = message.strip_prefix("unknown variant `");
-        let missing_field = message.strip_prefix("missing field `");
-        let field = unknown_field
-            .or(missing_field)
-            .or(unknown_variant)
-            .and_then(|rest| rest.split('`').next());
-        // The path of an unknown key ends in the map or in the key itself.
-        if let (Some(_), Some(name)) = (unknown_field, field)
-            && path.last() == Some(&Step::Key(name.to_owned()))
-        {
+impl Attempt<'_> {
+    /// `key:` with nothing behind it is a mistake, never a default.
+    fn empty_values(&mut self, node: &Node, path: &mut Vec<Step>, place: &Place) {
+        for entry in node.entries() {
+            path.push(Step::Key(entry.key.clone()));
+            if entry.node.value == Value::Null {
+                let place = path
+                    .iter()
+                    .fold(place.clone(), |at, step| at.with(step.clone()));
+                self.found.push(no_value(place, &entry.key));
+                self.remove(&path.clone());
+            } else if entry.key != "json" {
+                // Whatever JSON is answered may hold `null`.
+                self.empty_values(&entry.node, path, place);
+            }
             path.pop();
         }
-        let known = message
-            .split("expected ")
-            .nth(1)
-            .map_or_else(Vec::new, |list| {
-                list.split('`')
-                    .skip(1)
-                    .step_by(2)
-                    .map(str::to_owned)
-                    .collect()
-            });
-        Self {
-            field: field.map(str::to_owned),
-            missing: missing_field.is_some(),
-            unknown: unknown_field.is_some(),
-            known,
-            message: message.to_owned(),
-            path,
+        for (index, item) in node.items().iter().enumerate() {
+            path.push(Step::Index(index));
+            self.empty_values(item, path, place);
+            path.pop();
         }
     }
 
-    /// The node to take out before the next try.
-    fn target(&self) -> Vec<Step> {
-        let mut target = self.path.clone();
-        if let (true, Some(field)) = (self.unknown, &self.field) {
-            target.push(Step::Key(field.clone()));
+    /// Notes the mistake and takes it out, so that what stands beside it is looked at too. `false`: that is all.
+    fn mend(&mut self, mistake: Mistake, place: &Place) -> bool {
+        if self.substitute(&mistake.path) {
+            return true;
         }
-        target
+        let target = mistake.target();
+        if !self.caused_by_removal(&mistake) {
+            self.found
+                .push(mistake.problem(place, self.node, self.later));
+        }
+        !target.is_empty() && self.found.len() < MISTAKES_MAX && self.remove(&target)
     }
 
-    fn problem(self, base: &Place) -> Problem {
-        let place = self
-            .path
+    /// Whether this is no mistake of the author's, but because something wrong was taken out.
+    fn caused_by_removal(&self, mistake: &Mistake) -> bool {
+        if mistake.is_missing() || mistake.is_unknown_key() {
+            return mistake.is_missing() && self.gone.contains(&mistake.missing_path());
+        }
+        self.gone.iter().any(|gone| {
+            gone.split_last()
+                .is_some_and(|(_, parents)| parents == mistake.path)
+        })
+    }
+
+    /// A scalar that came from a variable may be meant as a number, or, when opaque, as anything.
+    fn substitute(&mut self, path: &[Step]) -> bool {
+        let node = path
             .iter()
-            .fold(base.clone(), |place, step| place.with(step.clone()));
-        let known = || self.known.iter().map(String::as_str);
-        match &self.field {
-            Some(field) if self.unknown => unknown_key(&place.key(field), field, known()),
-            Some(field) if self.missing => {
-                Problem::error("E011", place, format!("`{field}` is missing"))
-                    .hint(format!("add `{field}: …`"))
-                    .at_key()
-            }
-            Some(word) => {
-                let hint =
-                    suggest(word, known()).unwrap_or_else(|| format!("one of {}", listed(known())));
-                Problem::error(
-                    "E013",
-                    place,
-                    format!("`{word}` is not one of the words this takes"),
-                )
-                .hint(hint)
-            }
-            None => self.value_problem(place),
-        }
-    }
-
-    fn value_problem(self, place: Place) -> Problem {
-        let (what, hint) = match self.message.split_once("; hint: ") {
-            Some((what, hint)) => (what.to_owned(), Some(hint.to_owned())),
-            None => (self.message, None),
+            .try_fold(self.node, |node, step| node.step(step));
+        let reduced = self.reduced(path);
+        let (Some(node), Some(target)) = (node, locate(&mut self.json, &reduced)) else {
+            return false;
         };
-        let problem = Problem::error("E012", place, what);
-        match hint {
-            Some(hint) => problem.hint(hint),
-            None => problem,
+        if node.origin == Origin::Reference
+            && let Json::String(text) = &*target
+            && let Ok(typed @ (Json::Number(_) | Json::Bool(_))) =
+                serde_json::from_str::<Json>(text)
+        {
+            *target = typed;
+            return true;
         }
+        if node.origin != Origin::Opaque {
+            return false;
+        }
+        let tried = self.stand_ins.iter().filter(|(known, _)| known == path);
+        let next = tried.count();
+        let Some(Ok(stand_in)) = STAND_INS.get(next).map(|text| serde_json::from_str(text)) else {
+            return false;
+        };
+        *target = stand_in;
+        self.stand_ins.push((path.to_vec(), next));
+        true
+    }
+
+    fn remove(&mut self, path: &[Step]) -> bool {
+        let reduced = self.reduced(path);
+        let Some((last, parents)) = reduced.split_last() else {
+            return false;
+        };
+        let removed = match (last, locate(&mut self.json, parents)) {
+            (Step::Key(key), Some(Json::Object(map))) => map.shift_remove(key).is_some(),
+            (Step::Index(index), Some(Json::Array(items))) if *index < items.len() => {
+                items.remove(*index);
+                true
+            }
+            (Step::Key(_) | Step::Index(_), _) => false,
+        };
+        if removed {
+            self.gone.push(path.to_vec());
+        }
+        removed
+    }
+
+    /// A path in what is left, as a path in what was written.
+    fn original(&self, reduced: &[Step]) -> Vec<Step> {
+        let mut path: Vec<Step> = Vec::with_capacity(reduced.len());
+        for step in reduced {
+            let Step::Index(index) = step else {
+                path.push(step.clone());
+                continue;
+            };
+            let mut gone: Vec<usize> = self.gone_items(&path).collect();
+            gone.sort_unstable();
+            let original = gone
+                .into_iter()
+                .fold(*index, |at, gone| if gone <= at { at + 1 } else { at });
+            path.push(Step::Index(original));
+        }
+        path
+    }
+
+    /// A path in what was written, as a path in what is left.
+    fn reduced(&self, original: &[Step]) -> Vec<Step> {
+        let mut path = Vec::with_capacity(original.len());
+        for (at, step) in original.iter().enumerate() {
+            path.push(match step {
+                Step::Key(_) => step.clone(),
+                Step::Index(index) => {
+                    let list = original.get(..at).unwrap_or_default();
+                    let before = self.gone_items(list).filter(|gone| gone < index).count();
+                    Step::Index(index - before)
+                }
+            });
+        }
+        path
+    }
+
+    /// The items that were taken out of the list at `path`.
+    fn gone_items<'a>(&'a self, path: &'a [Step]) -> impl Iterator<Item = usize> + 'a {
+        self.gone
+            .iter()
+            .filter_map(move |gone| match gone.split_last() {
+                Some((Step::Index(index), parents)) if parents == path => Some(*index),
+                Some((Step::Index(_) | Step::Key(_), _)) | None => None,
+            })
     }
 }
 
-/// The problem of a key nobody knows.
-pub(super) fn unknown_key<'a, I: Iterator<Item = &'a str> + Clone>(
-    place: &Place,
-    key: &str,
-    known: I,
-) -> Problem {
-    let hint =
-        suggest(key, known.clone()).unwrap_or_else(|| format!("known here: {}", listed(known)));
-    Problem::error("E010", place.clone(), format!("unknown key `{key}`"))
-        .hint(hint)
+fn no_value(place: Place, key: &str) -> Problem {
+    Problem::error("E012", place, format!("`{key}` has no value"))
+        .hint("write one, or take the key out")
         .at_key()
-}
-
-fn listed<'a, I: Iterator<Item = &'a str>>(words: I) -> String {
-    words
-        .map(|word| format!("`{word}`"))
-        .collect::<Vec<_>>()
-        .join(", ")
 }
 
 fn steps(path: &Path) -> Vec<Step> {
@@ -197,57 +269,9 @@ fn steps(path: &Path) -> Vec<Step> {
         .collect()
 }
 
-/// A scalar that came from a variable may be meant as a number, or, when opaque, as anything.
-fn substitute(
-    node: &Node,
-    json: &mut Json,
-    path: &[Step],
-    tried: &mut Vec<(Vec<Step>, usize)>,
-) -> bool {
-    let Some(origin) = path
-        .iter()
-        .try_fold(node, |n, step| n.step(step))
-        .map(|n| n.origin)
-    else {
-        return false;
-    };
-    let Some(target) = locate(json, path) else {
-        return false;
-    };
-    if origin == Origin::Reference
-        && let Json::String(text) = &*target
-        && let Ok(typed @ (Json::Number(_) | Json::Bool(_))) = serde_json::from_str::<Json>(text)
-    {
-        *target = typed;
-        return true;
-    }
-    if origin != Origin::Opaque {
-        return false;
-    }
-    let next = tried.iter().filter(|(p, _)| p == path).count();
-    let Some(Ok(stand_in)) = STAND_INS.get(next).map(|text| serde_json::from_str(text)) else {
-        return false;
-    };
-    *target = stand_in;
-    tried.push((path.to_vec(), next));
-    true
-}
-
 fn locate<'j>(json: &'j mut Json, path: &[Step]) -> Option<&'j mut Json> {
     path.iter().try_fold(json, |json, step| match step {
         Step::Key(key) => json.as_object_mut()?.get_mut(key),
         Step::Index(index) => json.as_array_mut()?.get_mut(*index),
     })
-}
-
-/// Takes the node at `path` out; a list item becomes a gap that its neighbours' indices survive, so the whole list goes.
-fn remove(json: &mut Json, path: &[Step]) -> bool {
-    let Some((last, parents)) = path.split_last() else {
-        return false;
-    };
-    match (last, locate(json, parents)) {
-        (Step::Key(key), Some(Json::Object(map))) => map.shift_remove(key).is_some(),
-        (Step::Index(_), Some(_)) => remove(json, parents),
-        (Step::Key(_) | Step::Index(_), _) => false,
-    }
 }

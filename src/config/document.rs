@@ -32,6 +32,21 @@ pub struct Document {
     pub errors: Errors,
     /// The files that the document refers to, by their place.
     pub files: BTreeMap<Place, Bytes>,
+    /// What is written, but was refused.
+    pub refused: Refused,
+}
+
+/// What is written, but was refused: that something refers to it is no further mistake.
+#[derive(Debug, Default)]
+pub struct Refused {
+    /// Names of upstreams.
+    pub upstreams: Vec<String>,
+    /// Names of listeners.
+    pub listeners: Vec<String>,
+    /// Names of routes.
+    pub routes: Vec<String>,
+    /// The upstreams that refused routes name, and where.
+    pub references: Vec<(String, Place)>,
 }
 
 /// An item with the name and place it has in the document.
@@ -163,7 +178,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
         impl<'de, T: Deserialize<'de>> Visitor<'de> for Form<T> {
             type Value = OneOrMany<T>;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("one item or a list of them")
+                f.write_str("a text or a list of texts")
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
                 let mut all = Vec::new();
@@ -216,7 +231,7 @@ pub struct Environment {
 }
 
 /// Answers of our own.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Errors {
     /// A page for browsers; `{status}`, `{title}`, `{detail}` and `{instance}` are replaced.
@@ -228,6 +243,16 @@ pub struct Errors {
     /// Other words for a fault, by its code.
     #[serde(default, rename = "override")]
     pub overrides: BTreeMap<String, ErrorWords>,
+}
+
+impl Default for Errors {
+    fn default() -> Self {
+        Self {
+            html_file: None,
+            type_base: default_type_base(),
+            overrides: BTreeMap::new(),
+        }
+    }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "serde wants the field's type")]

@@ -1,5 +1,8 @@
 //! `${VAR}`, `${VAR:-default}`, `${VAR:?message}` in values, after parsing; `$$` is a dollar sign.
 
+use std::collections::BTreeMap;
+use std::ops::Range;
+
 use super::tree::{Node, Origin, Value};
 use crate::base::problem::{Place, Problem, Problems};
 
@@ -13,32 +16,61 @@ pub(super) trait Variables {
     }
 }
 
+/// The texts that held references, as they were written.
+pub(super) type References = BTreeMap<Place, String>;
+
 /// Replaces every reference below `node`, which stands at `place`.
 pub(super) fn interpolate(
     node: &mut Node,
     place: &Place,
     variables: &dyn Variables,
     problems: &mut Problems,
+) -> References {
+    let mut references = References::new();
+    below(node, place, variables, &mut references, problems);
+    references
+}
+
+fn below(
+    node: &mut Node,
+    place: &Place,
+    variables: &dyn Variables,
+    references: &mut References,
+    problems: &mut Problems,
 ) {
     match &mut node.value {
-        Value::Text(text) if text.contains('$') => match replace(text, variables) {
-            Ok((replaced, origin)) => {
-                *text = replaced;
+        Value::Text(text) if text.contains('$') => {
+            let mut reader = Reader {
+                variables,
+                mistakes: Vec::new(),
+            };
+            let (replaced, origin) = reader.replace(text, 0);
+            if reader.mistakes.is_empty() {
+                references.insert(place.clone(), std::mem::replace(text, replaced));
                 node.origin = origin;
-            }
-            Err(mistake) => {
-                problems.push(mistake.problem(place.clone()));
+            } else {
+                // What it would have become cannot be right or wrong.
                 node.origin = Origin::Opaque;
             }
-        },
+            for mistake in reader.mistakes {
+                let problem = Problem::error(mistake.code, place.clone(), mistake.what);
+                problems.push(problem.hint(mistake.hint).part(mistake.part));
+            }
+        }
         Value::List(items) => {
             for (i, item) in items.iter_mut().enumerate() {
-                interpolate(item, &place.index(i), variables, problems);
+                below(item, &place.index(i), variables, references, problems);
             }
         }
         Value::Map(entries) => {
             for entry in entries {
-                interpolate(&mut entry.node, &place.key(&entry.key), variables, problems);
+                below(
+                    &mut entry.node,
+                    &place.key(&entry.key),
+                    variables,
+                    references,
+                    problems,
+                );
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => {}
@@ -49,27 +81,48 @@ struct Mistake {
     code: &'static str,
     what: String,
     hint: String,
+    part: Range<usize>,
 }
 
-impl Mistake {
-    fn problem(self, place: Place) -> Problem {
-        Problem::error(self.code, place, self.what).hint(self.hint)
-    }
+/// What a reference became; `Opaque` when a variable that is not set stands for anything.
+type Replaced = (String, Origin);
+
+struct Reader<'v> {
+    variables: &'v dyn Variables,
+    mistakes: Vec<Mistake>,
 }
 
-fn replace(text: &str, variables: &dyn Variables) -> Result<(String, Origin), Mistake> {
-    let mut out = String::with_capacity(text.len());
-    let mut origin = Origin::Written;
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once('$') {
-        out.push_str(before);
-        if let Some(after) = after.strip_prefix('$') {
-            out.push('$');
-            rest = after;
-        } else if let Some(after) = after.strip_prefix('{') {
-            let (reference, tail) = split_reference(after)?;
+impl Reader<'_> {
+    /// Replaces the references of `text`, which begins `at` characters into the scalar.
+    fn replace(&mut self, text: &str, at: usize) -> Replaced {
+        let mut out = String::with_capacity(text.len());
+        let mut origin = Origin::Written;
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('$') {
+            out.push_str(before);
+            if let Some(after) = after.strip_prefix('$') {
+                out.push('$');
+                rest = after;
+                continue;
+            }
+            let Some(after) = after.strip_prefix('{') else {
+                // A dollar sign that begins nothing is itself: regular expressions end in one.
+                out.push('$');
+                rest = after;
+                continue;
+            };
+            let start = at + text.chars().count() - after.chars().count() - 2;
+            let Some((reference, tail)) = split_reference(after) else {
+                self.mistakes.push(Mistake {
+                    code: "E004",
+                    what: "`${` is never closed".to_owned(),
+                    hint: "write `${NAME}`, or `$$` for a dollar sign".to_owned(),
+                    part: start..start + 2 + after.chars().count(),
+                });
+                return (out, Origin::Opaque);
+            };
             let whole = before.is_empty() && tail.is_empty() && rest.len() == text.len();
-            let (value, opaque) = resolve(reference, variables)?;
+            let (value, opaque) = self.resolve(reference, start);
             out.push_str(&value);
             origin = match (opaque, whole) {
                 (true, _) => Origin::Opaque,
@@ -78,82 +131,87 @@ fn replace(text: &str, variables: &dyn Variables) -> Result<(String, Origin), Mi
                 (false, false) => Origin::Mixed,
             };
             rest = tail;
-        } else {
-            // A dollar sign that begins nothing is itself: regular expressions end in one.
-            out.push('$');
-            rest = after;
         }
+        out.push_str(rest);
+        (out, origin)
     }
-    out.push_str(rest);
-    Ok((out, origin))
+
+    /// The value of `NAME:-default`, which stands in braces; whether it stands for anything.
+    fn resolve(&mut self, reference: &str, start: usize) -> (String, bool) {
+        let end = reference
+            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+            .unwrap_or(reference.len());
+        let (name, operation) = reference.split_at(end);
+        let part = start..start + 3 + reference.chars().count();
+        let named = !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit());
+        let known =
+            operation.is_empty() || operation.starts_with(":-") || operation.starts_with(":?");
+        if !named || !known {
+            let what = if named {
+                format!("`${{{reference}}}` is not understood")
+            } else {
+                format!("`${{{reference}}}` names no variable")
+            };
+            self.mistakes.push(Mistake {
+                code: "E004",
+                what,
+                hint: "write `${NAME}`, `${NAME:-default}` or `${NAME:?message}`".to_owned(),
+                part,
+            });
+            return (String::new(), true);
+        }
+        let set = self
+            .variables
+            .variable(name)
+            .filter(|value| !value.is_empty() || operation.is_empty());
+        if let Some(value) = set {
+            return (value, false);
+        }
+        if let Some(default) = operation.strip_prefix(":-") {
+            let (value, origin) = self.replace(default, start + 4 + name.len());
+            return (value, origin == Origin::Opaque);
+        }
+        if !self.variables.opaque() {
+            let (what, hint) = match operation.strip_prefix(":?") {
+                Some(message) => (
+                    format!("`{name}` is not set: {message}"),
+                    format!("set the environment variable `{name}`"),
+                ),
+                None => (
+                    format!("the environment variable `{name}` is not set"),
+                    format!("set it, give a default (`${{{name}:-…}}`), or check with `--no-env`"),
+                ),
+            };
+            self.mistakes.push(Mistake {
+                code: "E005",
+                what,
+                hint,
+                part,
+            });
+        }
+        (opaque(name), true)
+    }
 }
 
 /// Splits `NAME:-default} tail` at the brace that closes it; defaults may hold references themselves.
-fn split_reference(after: &str) -> Result<(&str, &str), Mistake> {
+fn split_reference(after: &str) -> Option<(&str, &str)> {
     let mut depth = 1usize;
-    for (i, c) in after.char_indices() {
+    for (at, c) in after.char_indices() {
         match c {
             '{' => depth += 1,
             '}' => depth -= 1,
             _ => {}
         }
         if depth == 0 {
-            let (reference, tail) = after.split_at(i);
-            return Ok((reference, tail.strip_prefix('}').unwrap_or(tail)));
+            let (reference, tail) = after.split_at(at);
+            return Some((reference, tail.strip_prefix('}').unwrap_or(tail)));
         }
     }
-    Err(Mistake {
-        code: "E004",
-        what: "`${` is never closed".to_owned(),
-        hint: "write `${NAME}`, or `$$` for a dollar sign".to_owned(),
-    })
+    None
 }
 
-fn resolve(reference: &str, variables: &dyn Variables) -> Result<(String, bool), Mistake> {
-    let end = reference
-        .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .unwrap_or(reference.len());
-    let (name, operation) = reference.split_at(end);
-    if name.is_empty() || name.starts_with(|c: char| c.is_ascii_digit()) {
-        return Err(Mistake {
-            code: "E004",
-            what: format!("`${{{reference}}}` names no variable"),
-            hint: "write `${NAME}`, `${NAME:-default}` or `${NAME:?message}`".to_owned(),
-        });
-    }
-    let set = variables
-        .variable(name)
-        .filter(|value| !value.is_empty() || operation.is_empty());
-    if let Some(value) = set {
-        return Ok((value, false));
-    }
-    if let Some(default) = operation.strip_prefix(":-") {
-        return replace(default, variables)
-            .map(|(value, origin)| (value, origin == Origin::Opaque));
-    }
-    if variables.opaque() {
-        return Ok((OPAQUE.to_owned(), true));
-    }
-    if let Some(message) = operation.strip_prefix(":?") {
-        return Err(Mistake {
-            code: "E005",
-            what: format!("`{name}` is not set: {message}"),
-            hint: format!("set the environment variable `{name}`"),
-        });
-    }
-    if !operation.is_empty() {
-        return Err(Mistake {
-            code: "E004",
-            what: format!("`${{{reference}}}` is not understood"),
-            hint: "write `${NAME}`, `${NAME:-default}` or `${NAME:?message}`".to_owned(),
-        });
-    }
-    Err(Mistake {
-        code: "E005",
-        what: format!("the environment variable `{name}` is not set"),
-        hint: format!("set it, give a default (`${{{name}:-…}}`), or check with `--no-env`"),
-    })
+/// What an unset variable stands for under `--no-env`, until a type asks for something else. Two variables are two
+/// values, so that hosts or paths made of them do not collide; as it is, it could be a host.
+fn opaque(name: &str) -> String {
+    format!("unset-{}", name.to_ascii_lowercase().replace('_', "-"))
 }
-
-/// What an unset variable stands for under `--no-env`, until a type asks for something else.
-pub(super) const OPAQUE: &str = "unset";

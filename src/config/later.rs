@@ -21,6 +21,8 @@ pub(super) enum Part {
     Shaping,
     /// `respond` of a route.
     Respond,
+    /// `errors.override`.
+    Override,
 }
 
 const DOCUMENT: &[&str] = &[
@@ -110,6 +112,17 @@ const ROUTE: &[&str] = &[
     "graphql",
 ];
 const SHAPING: &[&str] = &["body"];
+const OVERRIDE: &[&str] = &[
+    "rate_limited",
+    "quota_exceeded",
+    "concurrency_limited",
+    "unauthenticated",
+    "forbidden",
+    "invalid_request",
+    "circuit_open",
+    "overload",
+    "partial",
+];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -125,6 +138,7 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Route => ROUTE,
         Part::Shaping => SHAPING,
         Part::Respond => RESPOND,
+        Part::Override => OVERRIDE,
     }
 }
 

@@ -9,8 +9,8 @@ use crate::base::problem::{Mark, Problem};
 
 /// How deep a document may nest; deeper ones are mistakes or attacks.
 const DEPTH_MAX: usize = 64;
-/// How many nodes a document may have after its aliases are followed.
-const NODES_MAX: usize = 8_000_000;
+/// How many nodes the aliases of a document may stand for together; ~100 MB.
+const ALIASED_MAX: usize = 500_000;
 
 /// A node's place in the text, and those of its children.
 #[derive(Debug, Clone)]
@@ -42,26 +42,37 @@ pub(super) fn read(
     problems: &mut Vec<Problem>,
 ) -> Result<Option<Marks>, Box<Problem>> {
     let mut reader = Reader {
+        text,
         events: Parser::new_from_str(text),
         file,
         anchors: HashMap::new(),
         nodes: 0,
+        aliased: 0,
         problems,
     };
     loop {
         match reader.next()? {
             (Event::StreamEnd, _) => return Ok(None),
             (Event::DocumentStart(_) | Event::StreamStart | Event::Nothing, _) => {}
-            (event, span) => return reader.node(&event, &span, 0).map(Some),
+            (event, span) => {
+                let marks = reader.node(&event, &span, 0)?;
+                reader.end()?;
+                return Ok(Some(marks));
+            }
         }
     }
 }
 
+/// The most frequent reasons why a text is no YAML.
+pub(super) const QUOTES: &str = "indent by spaces, close what is open, and quote a text that holds `{`, `}`, `[`, `]`, `,`, `#` or `: `";
+
 struct Reader<'t, 'p> {
+    text: &'t str,
     events: Parser<'t, saphyr_parser::StrInput<'t>>,
     file: usize,
     anchors: HashMap<usize, (Marks, usize)>,
     nodes: usize,
+    aliased: usize,
     problems: &'p mut Vec<Problem>,
 }
 
@@ -74,20 +85,57 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
+    /// A file is one document.
+    fn end(&mut self) -> Result<(), Box<Problem>> {
+        loop {
+            match self.next()? {
+                (Event::StreamEnd, _) => return Ok(()),
+                (Event::DocumentStart(_), span) => {
+                    let problem = Problem::error("E001", Place::root(), "a second document");
+                    return Err(Box::new(
+                        problem
+                            .hint("take the `---` out, or put what follows into `conf.d`")
+                            .mark(self.mark(&span)),
+                    ));
+                }
+                _ => {}
+            }
+        }
+    }
+
     fn syntax(&self, error: &ScanError) -> Problem {
         let marker = error.marker();
-        let mark = Mark {
+        let line = marker.line().max(1);
+        let mark = |line: usize, col: usize| Mark {
             file: self.file,
-            line: marker.line().max(1),
-            col: marker.col() + 1,
+            line,
+            col,
             len: 1,
         };
-        Problem::error(
-            "E001",
-            Place::root(),
-            format!("not valid YAML: {}", error.info()),
-        )
-        .mark(mark)
+        // The parser names where the text before the tab began.
+        let tab = |text: &str| {
+            let blank = text.len() - text.trim_start_matches([' ', '\t']).len();
+            text.get(..blank)?.find('\t')
+        };
+        let lines = self.text.lines().enumerate().skip(line - 1).take(2);
+        let tab = lines
+            .filter_map(|(index, text)| Some((index + 1, tab(text)? + 1)))
+            .next();
+        if let Some((line, col)) = tab.filter(|_| error.info().contains("tab")) {
+            return Problem::error("E001", Place::root(), "a tab where spaces indent")
+                .hint("YAML is indented with spaces only")
+                .mark(mark(line, col));
+        }
+        let what = format!("not valid YAML: {}", error.info());
+        let hint = match error.info().contains("anchor") {
+            true => {
+                "an alias `*name` stands below its anchor `&name`; quote a text that begins with `*` or `&`"
+            }
+            false => QUOTES,
+        };
+        Problem::error("E001", Place::root(), what)
+            .hint(hint)
+            .mark(mark(line, marker.col() + 1))
     }
 
     fn node(
@@ -100,10 +148,12 @@ impl<'t> Reader<'t, '_> {
         if depth > DEPTH_MAX {
             let what = format!("nested deeper than {DEPTH_MAX} levels");
             return Err(Box::new(
-                Problem::error("E001", Place::root(), what).mark(mark),
+                Problem::error("E001", Place::root(), what)
+                    .hint("nothing in this language nests so deep; is a bracket missing?")
+                    .mark(mark),
             ));
         }
-        self.count(1, mark)?;
+        self.nodes += 1;
         let before = self.nodes;
         let (anchor, kind) = match event {
             Event::Alias(id) => return self.alias(*id, mark),
@@ -118,6 +168,15 @@ impl<'t> Reader<'t, '_> {
             | Event::SequenceEnd
             | Event::MappingEnd => (0, MarksKind::Leaf),
         };
+        let mark = match &kind {
+            // A map without braces begins with its first key.
+            MarksKind::Map(entries) => entries
+                .first()
+                .map(|(_, key, _)| *key)
+                .filter(|key| (key.line, key.col) == (mark.line, mark.col))
+                .unwrap_or(mark),
+            MarksKind::Leaf | MarksKind::List(_) => mark,
+        };
         let marks = Marks { mark, kind };
         if anchor > 0 {
             self.anchors
@@ -127,23 +186,29 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn alias(&mut self, id: usize, mark: Mark) -> Result<Marks, Box<Problem>> {
-        let Some((marks, size)) = self.anchors.get(&id).cloned() else {
-            return Ok(Marks {
-                mark,
-                kind: MarksKind::Leaf,
-            });
+        let Some(size) = self.anchors.get(&id).map(|(_, size)| *size) else {
+            let problem =
+                Problem::error("E001", Place::root(), "an alias within what it stands for");
+            return Err(Box::new(problem.hint("write it out").mark(mark)));
         };
+        // Counted before it is copied.
         self.count(size, mark)?;
-        Ok(marks)
+        let copy = self.anchors.get(&id).map(|(marks, _)| marks.clone());
+        Ok(copy.unwrap_or(Marks {
+            mark,
+            kind: MarksKind::Leaf,
+        }))
     }
 
     fn count(&mut self, nodes: usize, mark: Mark) -> Result<(), Box<Problem>> {
         self.nodes += nodes;
-        if self.nodes <= NODES_MAX {
+        self.aliased += nodes;
+        if self.aliased <= ALIASED_MAX {
             return Ok(());
         }
-        let what = format!("more than {NODES_MAX} nodes");
-        let hint = "an alias that repeats other aliases multiplies what it stands for";
+        let what = format!("aliases that stand for more than {ALIASED_MAX} nodes");
+        let hint =
+            "write it out; an alias that repeats other aliases multiplies what it stands for";
         Err(Box::new(
             Problem::error("E001", Place::root(), what)
                 .hint(hint)
@@ -175,6 +240,7 @@ impl<'t> Reader<'t, '_> {
             } else {
                 self.node(&event, &span, depth + 1)?;
                 let problem = Problem::error("E001", Place::root(), "a key has to be a word");
+                let problem = problem.hint("write `word: value`; quote a key that holds a bracket");
                 self.problems.push(problem.mark(key_mark));
                 String::new()
             };

@@ -5,6 +5,7 @@ pub mod document;
 mod interpolate;
 mod later;
 mod marks;
+mod mistake;
 mod read;
 mod schema;
 mod secrets;
@@ -35,6 +36,8 @@ pub struct Loaded {
     /// The files that were read.
     pub sources: Vec<Source>,
     tree: Node,
+    references: interpolate::References,
+    secrets: secrets::Origins,
 }
 
 /// Reads the config at `path` and the `conf.d` beside it.
@@ -75,6 +78,8 @@ fn finish(
             problems,
             sources,
             tree: Node::empty_map(start),
+            references: interpolate::References::new(),
+            secrets: secrets::Origins::new(),
         };
     };
     let base = sources
@@ -82,14 +87,23 @@ fn finish(
         .and_then(|source| source.path.parent())
         .unwrap_or_else(|| Path::new(""))
         .to_owned();
-    interpolate::interpolate(&mut tree, &Place::root(), environment, &mut problems);
-    secrets::resolve(&mut tree, &Place::root(), &base, environment, &mut problems);
+    let references =
+        interpolate::interpolate(&mut tree, &Place::root(), environment, &mut problems);
+    let mut secrets = secrets::Secrets {
+        base: &base,
+        environment,
+        origins: secrets::Origins::new(),
+    };
+    secrets.resolve(&mut tree, &Place::root(), &mut problems);
+    let secrets = secrets.origins;
     let document = read::document(&tree, &mut problems);
     let mut loaded = Loaded {
         document,
         problems,
         sources,
         tree,
+        references,
+        secrets,
     };
     loaded.read_files();
     loaded
@@ -134,19 +148,64 @@ impl Loaded {
     /// Where a problem is: its own mark, else that of its place.
     #[must_use]
     pub fn mark(&self, problem: &Problem) -> Mark {
-        problem.mark.unwrap_or_else(|| {
+        let mark = problem.mark.unwrap_or_else(|| {
             if problem.at_key {
                 self.tree.key_mark_of(&problem.place)
             } else {
-                self.tree.mark_of(&problem.place)
+                self.part_mark(problem)
             }
-        })
+        });
+        self.trimmed(mark)
+    }
+
+    /// Without the blanks and the comment that the parser counts to what stands before them.
+    fn trimmed(&self, mark: Mark) -> Mark {
+        let covered: Option<String> = self.line(mark).map(|line| {
+            let rest = line.chars().skip(mark.col.saturating_sub(1));
+            rest.take(mark.len).collect()
+        });
+        let covered = covered.unwrap_or_default();
+        let len = match covered.chars().next() {
+            Some(quote @ ('"' | '\'')) => quoted_len(&covered, quote),
+            _ => covered.trim_end().chars().count(),
+        };
+        Mark {
+            len: len.max(1),
+            ..mark
+        }
+    }
+
+    /// The line of the file in which `mark` is.
+    fn line(&self, mark: Mark) -> Option<&str> {
+        let source = self.sources.get(mark.file)?;
+        source.text.lines().nth(mark.line.checked_sub(1)?)
+    }
+
+    /// Where the wrong part of a value is; all of the value, if it is not found as it stands in the file.
+    fn part_mark(&self, problem: &Problem) -> Mark {
+        let whole = self.tree.mark_of(&problem.place);
+        let found = || {
+            let part = problem.part.as_ref()?;
+            let text = self.tree.at(&problem.place)?.text()?;
+            let word: String = text.chars().skip(part.start).take(part.len()).collect();
+            let line = self.line(whole)?;
+            let from = whole.col.checked_sub(1)? + part.start;
+            let tail: String = line.chars().skip(from).collect();
+            let (before, _) = tail.split_once(word.as_str())?;
+            let at = before.chars().count();
+            Some(Mark {
+                col: from + at + 1,
+                len: part.len(),
+                ..whole
+            })
+        };
+        found().unwrap_or(whole)
     }
 
     /// Where `place` is.
     #[must_use]
     pub fn mark_of(&self, place: &Place) -> Mark {
-        self.tree.mark_of(place)
+        self.trimmed(self.tree.mark_of(place))
     }
 
     /// Whether what stands at `place` is a variable that is not set (`check --no-env`).
@@ -156,4 +215,21 @@ impl Loaded {
             .at(place)
             .is_some_and(|node| node.origin == Origin::Opaque)
     }
+}
+
+/// How many characters a text in quotes has, with them.
+fn quoted_len(text: &str, quote: char) -> usize {
+    let mut chars = text.chars().enumerate().skip(1).peekable();
+    while let Some((at, c)) = chars.next() {
+        let escapes = match quote {
+            '"' => c == '\\',
+            _ => c == quote && chars.peek().is_some_and(|(_, next)| *next == quote),
+        };
+        if escapes {
+            chars.next();
+        } else if c == quote {
+            return at + 1;
+        }
+    }
+    text.trim_end().chars().count()
 }

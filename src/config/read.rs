@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::document::{Action, Document, Listener, Named, Route};
+use super::decode::decode;
+use super::document::{Action, Document, Errors, Listener, Named, Route};
 use super::later::{self, Part};
 use super::section::{Section, value_not_yet, without_later};
-use super::tree::{Node, Value};
+use super::tree::{Entry, Node, Origin, Value};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::link::Section as _;
 use crate::policy::Specs;
@@ -14,6 +15,15 @@ use crate::upstream;
 /// Reads the whole document.
 pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
     let mut document = Document::default();
+    if !matches!(root.value, Value::Map(_)) {
+        let problem = Problem::error(
+            "E012",
+            Place::root(),
+            format!("{} where the config belongs", root.kind()),
+        );
+        problems.push(problem.hint("a config is a map; begin it with `version: 1`"));
+        return document;
+    }
     let mut section = Section::new(root, Place::root(), Part::Document, problems);
     version(&mut section);
     if let Some((node, place)) = section.take("runtime") {
@@ -21,25 +31,46 @@ pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
         document.runtime = runtime.rest(&[]).unwrap_or_default();
     }
     if let Some((node, place)) = section.take("listeners") {
-        document.listeners = named(node, &place, section.problems, listener);
+        (document.listeners, document.refused.listeners) =
+            named(node, &place, section.problems, listener);
+    }
+    let map = |node: &Node| matches!(node.value, Value::Map(_) | Value::Null);
+    let none = document.listeners.is_empty() && document.refused.listeners.is_empty();
+    if none && root.child("listeners").is_none_or(map) {
+        let problem = Problem::error("E015", section.place().key("listeners"), "no listener");
+        section.problems.push(
+            problem.hint("add one: `listeners: { public: { address: \"127.0.0.1:8080\" } }`"),
+        );
     }
     if let Some((node, place)) = section.take("defaults") {
         document.route_defaults = defaults(node, place, section.problems);
     }
     if let Some((node, place)) = section.take("environments") {
-        document.environments = named(node, &place, section.problems, |node, place, problems| {
-            super::decode::decode(node, place, problems)
-        });
+        (document.environments, _) = named(node, &place, section.problems, decode);
     }
     if let Some((node, place)) = section.take("upstreams") {
-        document.upstreams = named(node, &place, section.problems, upstream);
+        (document.upstreams, document.refused.upstreams) =
+            named(node, &place, section.problems, upstream);
     }
     if let Some((node, place)) = section.take("routes") {
-        document.routes = routes(node, &place, section.problems);
+        routes(node, &place, &mut document, section.problems);
     }
-    document.errors = section.decode("errors").unwrap_or_default();
+    if let Some((node, place)) = section.take("errors") {
+        document.errors = errors(node, &place, section.problems).unwrap_or_default();
+    }
     section.finish();
     document
+}
+
+fn errors(node: &Node, place: &Place, problems: &mut Problems) -> Option<Errors> {
+    let mut node = node.clone();
+    if let Value::Map(entries) = &mut node.value
+        && let Some(entry) = entries.iter_mut().find(|entry| entry.key == "override")
+    {
+        let place = place.key("override");
+        entry.node = without_later(&entry.node, &place, Part::Override, &[], problems);
+    }
+    decode(&node, place, problems)
 }
 
 fn version(section: &mut Section<'_>) {
@@ -50,56 +81,64 @@ fn version(section: &mut Section<'_>) {
             .push(problem.hint("begin the config with `version: 1`"));
         return;
     };
-    if !matches!(&node.value, Value::Number(number) if number.as_u64() == Some(1)) {
+    let one = match &node.value {
+        Value::Number(number) => number.as_u64() == Some(1),
+        // From a variable.
+        Value::Text(text) => node.origin != Origin::Written && text == "1",
+        Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) => false,
+    };
+    if !one {
         let problem = Problem::error(
             "E003",
             place,
-            "this version of the config language is not known",
+            "this is no known version of the config language",
         );
         section.problems.push(problem.hint("write `version: 1`"));
     }
 }
 
+/// The items that can be read, and the names of those that cannot.
 fn named<T>(
     node: &Node,
     place: &Place,
     problems: &mut Problems,
     read: impl Fn(&Node, &Place, &mut Problems) -> Option<T>,
-) -> Vec<Named<T>> {
+) -> (Vec<Named<T>>, Vec<String>) {
     if !matches!(node.value, Value::Map(_) | Value::Null) {
         let what = format!("{} where a map of names belongs", node.kind());
         problems.push(
             Problem::error("E012", place.clone(), what).hint("write `name: { … }` lines below it"),
         );
     }
-    let mut items = Vec::new();
+    let (mut items, mut refused) = (Vec::new(), Vec::new());
     for entry in node.entries() {
         let place = place.key(&entry.key);
-        check_name(&entry.key, &place, problems);
-        if let Some(spec) = read(&entry.node, &place, problems) {
-            items.push(Named {
-                name: entry.key.clone(),
-                place,
-                spec,
-            });
+        if let Some(problem) = bad_name(&entry.key, &place) {
+            problems.push(problem.at_key());
+        }
+        let name = entry.key.clone();
+        match read(&entry.node, &place, problems) {
+            Some(spec) => items.push(Named { name, place, spec }),
+            None => refused.push(name),
         }
     }
-    items
+    (items, refused)
 }
 
 /// Names stand in logs, metrics and commands: letters, digits, `-`, `_` and `.`.
-fn check_name(name: &str, place: &Place, problems: &mut Problems) {
+fn bad_name(name: &str, place: &Place) -> Option<Problem> {
     let good = name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-    if name.is_empty() || name.len() > 64 || !good {
-        let problem = Problem::error("E014", place.clone(), format!("`{name}` cannot be a name"));
-        problems.push(
-            problem
-                .hint("1 to 64 letters, digits, `-`, `_` or `.`")
-                .at_key(),
-        );
+    if (1..=64).contains(&name.len()) && good && name != "none" {
+        return None;
     }
+    let hint = match name {
+        "none" => "`none` turns things off; choose another name",
+        _ => "a name has 1 to 64 letters, digits, `-`, `_` or `.`",
+    };
+    let problem = Problem::error("E014", place.clone(), format!("`{name}` cannot be a name"));
+    Some(problem.hint(hint))
 }
 
 fn listener(node: &Node, place: &Place, problems: &mut Problems) -> Option<Listener> {
@@ -109,15 +148,14 @@ fn listener(node: &Node, place: &Place, problems: &mut Problems) -> Option<Liste
         && let Value::List(items) = &mut entry.node.value
     {
         let place = place.key("protocols");
-        let mut index = 0;
-        items.retain(|item| {
+        for (index, item) in items.iter_mut().enumerate() {
             let later = item.text().filter(|word| later::PROTOCOLS.contains(word));
             if let Some(word) = later {
                 problems.push(value_not_yet(place.index(index), word));
+                // A word that is known, so that the others keep their places.
+                item.value = Value::Text("http1".to_owned());
             }
-            index += 1;
-            later.is_none()
-        });
+        }
     }
     let defaults = node.child("defaults").map(|node| {
         let mut section = Section::new(node, place.key("defaults"), Part::Route, problems);
@@ -127,6 +165,11 @@ fn listener(node: &Node, place: &Place, problems: &mut Problems) -> Option<Liste
     });
     let section = Section::new(&node, place.clone(), Part::Listener, problems);
     let mut listener: Listener = section.rest(&["defaults"])?;
+    if listener.protocols.is_empty() {
+        let place = place.key("protocols");
+        let problem = Problem::error("E012", place, "a listener that speaks nothing");
+        problems.push(problem.hint("write `[http1]`, or take the key out"));
+    }
     listener.defaults = defaults.unwrap_or_default();
     Some(listener)
 }
@@ -146,72 +189,88 @@ fn defaults(node: &Node, place: Place, problems: &mut Problems) -> Specs {
     specs
 }
 
-fn upstream(node: &Node, place: &Place, problems: &mut Problems) -> Option<upstream::Spec> {
-    let mut node = without_later(node, place, Part::Upstream, &[], problems);
-    let mut only_later = false;
-    if let Value::Map(entries) = &mut node.value {
-        for entry in entries.iter_mut().filter(|entry| entry.key == "targets") {
-            let place = place.key("targets");
-            if let Value::List(items) = &mut entry.node.value {
-                let before = items.len();
-                for (index, item) in items.iter_mut().enumerate() {
-                    *item = target(item, &place.index(index), problems);
-                }
-                items.retain(|item| {
-                    !item.entries().is_empty() || !matches!(item.value, Value::Map(_))
-                });
-                only_later = items.is_empty() && before > 0;
-            }
+fn upstream(written: &Node, place: &Place, problems: &mut Problems) -> Option<upstream::Spec> {
+    let mut node = without_later(written, place, Part::Upstream, &[], problems);
+    let targets = place.key("targets");
+    if let Value::Map(entries) = &mut node.value
+        && let Some(entry) = entries.iter_mut().find(|entry| entry.key == "targets")
+        && let Value::List(items) = &mut entry.node.value
+    {
+        for (index, item) in items.iter_mut().enumerate() {
+            target(item, &targets.index(index), problems);
         }
-        // Everything that was written is for later versions: that was said, nothing is missing besides.
-        only_later |= !entries.iter().any(|entry| entry.key == "targets");
     }
-    let said = only_later && !problems.is_empty();
-    if said {
+    // Refused already: what it would be instead of targets.
+    if written
+        .child("lambda")
+        .or_else(|| written.child("function"))
+        .is_some()
+    {
         return None;
     }
     let spec: upstream::Spec =
         Section::new(&node, place.clone(), Part::Upstream, problems).rest(&[])?;
     if spec.targets.is_empty() {
-        let problem = Problem::error("E015", place.key("targets"), "an upstream without targets");
+        let problem = Problem::error("E015", targets, "an upstream without targets");
         problems.push(problem.hint("add one: `targets: [{ url: \"http://127.0.0.1:3000\" }]`"));
-    }
-    for (index, target) in spec
-        .targets
-        .iter()
-        .enumerate()
-        .filter(|(_, target)| target.weight.get() > 1000)
-    {
-        let place = place.key("targets").index(index).key("weight");
-        let what = format!("a weight of {}", target.weight);
-        problems.push(Problem::error("E012", place, what).hint("weights go from 1 to 1000"));
     }
     Some(spec)
 }
 
-fn target(item: &Node, place: &Place, problems: &mut Problems) -> Node {
-    let mut item = without_later(item, place, Part::Target, &[], problems);
-    if let Value::Map(entries) = &mut item.value {
-        entries.retain(|entry| {
-            let url = entry.node.text().filter(|_| entry.key == "url");
-            let later = url.and_then(|url| {
-                later::SCHEMES
-                    .iter()
-                    .find(|scheme| url.starts_with(**scheme))
-            });
-            if let Some(scheme) = later {
-                problems.push(value_not_yet(
-                    place.key("url"),
-                    scheme.trim_end_matches("://"),
-                ));
-            }
-            later.is_none()
-        });
+/// Reports what is not in this version; it is replaced, so that the other targets keep their places.
+fn target(item: &mut Node, place: &Place, problems: &mut Problems) {
+    let mut heavy = false;
+    if let Some(weight) = item.child("weight") {
+        let number = match &weight.value {
+            Value::Number(number) => number.as_u64(),
+            Value::Text(text) => text.parse().ok(),
+            Value::Null | Value::Bool(_) | Value::List(_) | Value::Map(_) => None,
+        };
+        if let Some(number) = number.filter(|number| !(1..=1000).contains(number)) {
+            heavy = true;
+            let what = format!("a weight of {number}");
+            let problem = Problem::error("E012", place.key("weight"), what);
+            problems.push(
+                problem.hint("weights go from 1 to 1000; to send nothing, take the target out"),
+            );
+        }
     }
-    item
+    let mut kept = without_later(item, place, Part::Target, &[], problems);
+    let later = kept.entries().len() < item.entries().len();
+    if let Value::Map(entries) = &mut kept.value {
+        entries.retain(|entry| !heavy || entry.key != "weight");
+        let url = entries.iter_mut().find(|entry| entry.key == "url");
+        if let Some(url) = url {
+            let scheme = later::SCHEMES.iter().find(|scheme| {
+                url.node
+                    .text()
+                    .is_some_and(|text| text.starts_with(**scheme))
+            });
+            if let Some(scheme) = scheme {
+                let scheme = scheme.trim_end_matches("://");
+                let problem = value_not_yet(place.key("url"), scheme);
+                problems.push(problem.part(0..scheme.len()));
+                url.node.value = Value::Text(STAND_IN.to_owned());
+            }
+        } else if later {
+            let node = Node {
+                value: Value::Text(STAND_IN.to_owned()),
+                ..Node::empty_map(item.mark)
+            };
+            entries.push(Entry {
+                key: "url".to_owned(),
+                key_mark: item.mark,
+                node,
+            });
+        }
+    }
+    *item = kept;
 }
 
-fn routes(node: &Node, place: &Place, problems: &mut Problems) -> Vec<Route> {
+/// Stands for a target that this version refuses.
+const STAND_IN: &str = "http://127.0.0.1:1";
+
+fn routes(node: &Node, place: &Place, document: &mut Document, problems: &mut Problems) {
     if !matches!(node.value, Value::List(_) | Value::Null) {
         let problem = Problem::error(
             "E012",
@@ -221,50 +280,61 @@ fn routes(node: &Node, place: &Place, problems: &mut Problems) -> Vec<Route> {
         problems.push(problem.hint("write `- name: …` lines below it"));
     }
     let mut seen: HashMap<&str, Place> = HashMap::new();
-    let mut routes = Vec::new();
     for (index, item) in node.items().iter().enumerate() {
         let place = place.index(index);
-        if let Some(name) = item.child("name").and_then(Node::text) {
-            if let Some(first) = seen.get(name) {
-                let problem = Problem::error(
-                    "E016",
-                    place.key("name"),
-                    format!("a second route `{name}`"),
-                );
-                problems.push(
-                    problem
-                        .also(first.clone(), "the first")
-                        .hint("give each route a name of its own"),
-                );
-            } else {
-                seen.insert(name, place.key("name"));
-            }
+        if !matches!(item.value, Value::Map(_)) {
+            let what = format!("{} where a route belongs", item.kind());
+            let problem = Problem::error("E012", place, what);
+            problems.push(problem.hint("write `- name: …` with `match` and an action below it"));
+            continue;
         }
-        routes.extend(route(item, &place, problems));
+        let name = item.child("name").and_then(Node::text);
+        if let Some(first) = name.and_then(|name| seen.get(name)) {
+            let what = format!("a second route `{}`", name.unwrap_or_default());
+            let problem = Problem::error("E016", place.key("name"), what);
+            problems.push(
+                problem
+                    .also(first.clone(), "the first")
+                    .hint("give each route a name of its own"),
+            );
+        } else if let Some(name) = name {
+            seen.insert(name, place.key("name"));
+        }
+        if let Some(route) = route(item, &place, problems) {
+            document.routes.push(route);
+            continue;
+        }
+        document.refused.routes.extend(name.map(str::to_owned));
+        if let Some(upstream) = item.child("upstream").and_then(Node::text) {
+            let reference = (upstream.to_owned(), place.key("upstream"));
+            document.refused.references.push(reference);
+        }
     }
-    routes
 }
 
 fn route(node: &Node, place: &Place, problems: &mut Problems) -> Option<Route> {
     let mut section = Section::new(node, place.clone(), Part::Route, problems);
     let name: Option<String> = section.decode("name");
-    match &name {
-        Some(name) => check_name(name, &place.key("name"), section.problems),
-        None if section.take("name").is_none() => {
-            let problem = Problem::error("E011", place.clone(), "a route without a name");
-            section.problems.push(problem.hint("add `name: …`"));
-        }
-        None => {}
+    let named = match node.child("name") {
+        Some(_) => place.key("name"),
+        None => place.clone(),
+    };
+    if let Some(problem) = name.as_ref().and_then(|name| bad_name(name, &named)) {
+        section.problems.push(problem);
+    }
+    if node.child("name").is_none() {
+        let problem = Problem::error("E011", place.clone(), "a route without a name");
+        section.problems.push(problem.hint("add `name: …`"));
     }
     let matches = section.decode("match");
-    if section.take("match").is_none() {
-        let problem = Problem::error("E011", place.clone(), "a route without `match`");
+    if node.child("match").is_none() {
+        let problem = Problem::error("E011", named.clone(), "a route without `match`");
         section.problems.push(
             problem.hint("add `match: { path: /… }`; for everything: `match: { path_prefix: / }`"),
         );
     }
     let policies = Specs::take(&mut section);
-    let action = action(&mut section, node);
+    let action = action(&mut section, node, named);
     section.finish();
     Some(Route {
         name: name?,
@@ -283,46 +353,39 @@ const ACTIONS: [&str; 5] = [
     "websocket_api",
 ];
 
-fn action(section: &mut Section<'_>, node: &Node) -> Option<Action> {
-    let place = section.place().clone();
+fn action(section: &mut Section<'_>, node: &Node, named: Place) -> Option<Action> {
     let written: Vec<&str> = ACTIONS
         .into_iter()
-        .filter(|key| node.child(key).is_some())
+        .filter(|key| node.child(key).is_some_and(|node| !node.is_none_word()))
         .collect();
     match written.as_slice() {
         [_] => {}
         [] => {
-            let problem = Problem::error("E017", place, "a route without an action");
+            let problem = Problem::error("E017", named, "a route without an action");
             section
                 .problems
                 .push(problem.hint("add one of `upstream`, `redirect`, `respond`"));
         }
-        [first, second, ..] => {
-            let problem = Problem::error(
-                "E017",
-                place.key(second),
-                format!("two actions: `{first}` and `{second}`"),
-            );
-            section.problems.push(
-                problem
-                    .hint("a route does one thing: keep one of them")
-                    .at_key(),
-            );
+        [first, others @ ..] => {
+            for other in others {
+                let what = format!("two actions: `{first}` and `{other}`");
+                let problem = Problem::error("E017", section.place().key(other), what);
+                let problem = problem.hint("a route does one thing: keep one of them");
+                section.problems.push(problem.at_key());
+            }
         }
     }
     let upstream = section.clause::<String>("upstream");
-    let redirect = section.clause("redirect");
-    let respond = section.take("respond").and_then(|(node, place)| {
-        let node = without_later(node, &place, Part::Respond, &[], section.problems);
-        super::decode::decode(&node, &place, section.problems)
-    });
+    let redirect = section.clause::<super::document::Redirect>("redirect");
+    let respond = section.clause::<super::document::Respond>("respond");
     let upstream = upstream
         .spec()
         .map(|(name, _)| Action::Upstream(name.clone()));
     let redirect = redirect
         .spec()
-        .map(|(redirect, _): (&super::document::Redirect, _)| Action::Redirect(redirect.clone()));
-    upstream
-        .or(redirect)
-        .or_else(|| respond.map(|respond| Action::Respond(Box::new(respond))))
+        .map(|(spec, _)| Action::Redirect(spec.clone()));
+    let respond = respond
+        .spec()
+        .map(|(spec, _)| Action::Respond(Box::new(spec.clone())));
+    upstream.or(redirect).or(respond)
 }

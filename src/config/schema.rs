@@ -47,7 +47,43 @@ pub fn schema() -> Json {
             Json::Object(definitions.into_iter().collect()),
         );
     }
+    as_read(&mut root);
     root
+}
+
+/// What serde reads is not quite what a person may write: `key:` with nothing behind it is refused, and where a number
+/// or `true` belongs, a variable may give it.
+fn as_read(schema: &mut Json) {
+    match schema {
+        Json::Array(items) => items.iter_mut().for_each(as_read),
+        Json::Object(map) => {
+            map.values_mut().for_each(as_read);
+            if map.get("default") == Some(&Json::Null) {
+                map.remove("default");
+            }
+            if let Some(Json::Array(types)) = map.get_mut("type") {
+                types.retain(|kind| kind != "null");
+                if let [one] = types.as_slice() {
+                    let one = one.clone();
+                    map.insert("type".to_owned(), one);
+                }
+            }
+            if let Some(Json::Array(forms)) = map.get_mut("anyOf") {
+                forms.retain(|form| form.get("type").is_none_or(|kind| kind != "null"));
+            }
+            if matches!(
+                map.get("type").and_then(Json::as_str),
+                Some("integer" | "number" | "boolean")
+            ) {
+                let description = map.remove("description");
+                let typed = Json::Object(std::mem::take(map));
+                map.extend(description.map(|text| ("description".to_owned(), text)));
+                let variable = json!({ "type": "string", "pattern": "\\$\\{" });
+                map.insert("anyOf".to_owned(), json!([typed, variable]));
+            }
+        }
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
 }
 
 fn sub<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {

@@ -1,5 +1,6 @@
 //! Secrets: `{ env: X }`, `{ file: path }`, `{ credential: name }` where a text belongs that nobody else may see.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::interpolate::Variables;
@@ -33,43 +34,111 @@ const PLACES: &[&[&str]] = &[
     ],
 ];
 
-/// Puts every secret in its place. Its text never leaves the process: `config show` prints where it comes from.
-pub(super) fn resolve(
-    node: &mut Node,
-    place: &Place,
-    base: &Path,
-    environment: &Environment,
-    problems: &mut Problems,
-) {
-    if is_secret_place(place) {
-        if matches!(node.value, Value::Map(_)) {
-            one(node, place, base, environment, problems);
-        }
-        return;
-    }
-    if !leads_to_secret(place) {
-        return;
-    }
-    match &mut node.value {
-        Value::List(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                resolve(item, &place.index(index), base, environment, problems);
+/// Where each secret comes from, by its place: `config show` prints that instead of it.
+pub(super) type Origins = BTreeMap<Place, (String, String)>;
+
+/// Puts every secret in its place. Its text never leaves the process.
+pub(super) struct Secrets<'a> {
+    /// The folder of the config file.
+    pub(super) base: &'a Path,
+    /// Where variables are.
+    pub(super) environment: &'a Environment,
+    /// What was put where.
+    pub(super) origins: Origins,
+}
+
+impl Secrets<'_> {
+    /// Reads the secrets below `node`, which stands at `place`.
+    pub(super) fn resolve(&mut self, node: &mut Node, place: &Place, problems: &mut Problems) {
+        if is_secret_place(place) {
+            if matches!(node.value, Value::Map(_)) {
+                self.one(node, place, problems);
             }
+            return;
         }
-        Value::Map(entries) => {
-            for entry in entries {
-                resolve(
-                    &mut entry.node,
-                    &place.key(&entry.key),
-                    base,
-                    environment,
-                    problems,
-                );
+        if !leads_to_secret(place) {
+            return;
+        }
+        match &mut node.value {
+            Value::List(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.resolve(item, &place.index(index), problems);
+                }
             }
+            Value::Map(entries) => {
+                for entry in entries {
+                    self.resolve(&mut entry.node, &place.key(&entry.key), problems);
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => {}
         }
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Text(_) => {}
+    }
+
+    fn one(&mut self, node: &mut Node, place: &Place, problems: &mut Problems) {
+        let written = match node.entries() {
+            [entry] => entry
+                .node
+                .text()
+                .map(|name| (entry.key.clone(), name.to_owned())),
+            _ => None,
+        };
+        let mark = node
+            .entries()
+            .first()
+            .map_or(node.mark, |entry| entry.node.mark);
+        let known = |(source, _): &(String, String)| KINDS.contains(&source.as_str());
+        node.value = match written.filter(known) {
+            None => {
+                let what = "this is not where a secret comes from";
+                let hint = "one of `{ env: NAME }`, `{ file: path }`, `{ credential: name }`";
+                problems.push(Problem::error("E006", place.clone(), what).hint(hint));
+                Value::Text(String::new())
+            }
+            Some((source, name)) => {
+                let secret = self.read(&source, &name);
+                if let Err((error, hint)) = &secret
+                    && !self.environment.opaque()
+                {
+                    let what = format!("no secret from {source} `{name}`: {error}");
+                    let problem = Problem::error("E006", place.clone(), what).mark(mark);
+                    problems.push(problem.hint(format!("{hint}, or check with `--no-env`")));
+                }
+                self.origins.insert(place.clone(), (source, name));
+                // Braces of a secret are no template.
+                let escaped = |secret: String| secret.replace('{', "{{").replace('}', "}}");
+                Value::Text(secret.map(escaped).unwrap_or_default())
+            }
+        };
+        node.origin = Origin::Secret;
+    }
+
+    /// The secret, or why there is none and what helps.
+    fn read(&self, source: &str, name: &str) -> Result<String, (String, &'static str)> {
+        let path = match source {
+            "env" => {
+                let unset = || ("it is not set".to_owned(), "set the environment variable");
+                return self.environment.variable(name).ok_or_else(unset);
+            }
+            "credential" if name.contains('/') => {
+                let what = "a credential's name holds no `/`".to_owned();
+                return Err((what, "write `{ file: path }` for a file"));
+            }
+            "credential" => match self.environment.variable("CREDENTIALS_DIRECTORY") {
+                Some(folder) => Path::new(&folder).join(name),
+                None => {
+                    let what = "`CREDENTIALS_DIRECTORY` is not set".to_owned();
+                    return Err((what, "systemd sets it: add `LoadCredential=` to the unit"));
+                }
+            },
+            _ => self.base.join(name),
+        };
+        let text = read_text(&path).map_err(|error| (error, "write the secret into that file"))?;
+        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
     }
 }
+
+/// Where secrets come from.
+const KINDS: [&str; 3] = ["env", "file", "credential"];
 
 fn matches(place: &Place, pattern: &[&str]) -> bool {
     place
@@ -92,60 +161,4 @@ fn leads_to_secret(place: &Place) -> bool {
     PLACES
         .iter()
         .any(|pattern| pattern.len() > place.steps().len() && matches(place, pattern))
-}
-
-fn one(
-    node: &mut Node,
-    place: &Place,
-    base: &Path,
-    environment: &Environment,
-    problems: &mut Problems,
-) {
-    let (source, name) = match node.entries() {
-        [entry] => (entry.key.clone(), entry.node.text().map(str::to_owned)),
-        _ => (String::new(), None),
-    };
-    let Some(name) = name.filter(|_| matches!(source.as_str(), "env" | "file" | "credential"))
-    else {
-        let problem = Problem::error(
-            "E006",
-            place.clone(),
-            "this is not where a secret comes from",
-        );
-        problems
-            .push(problem.hint("one of `{ env: NAME }`, `{ file: path }`, `{ credential: name }`"));
-        node.value = Value::Text(String::new());
-        return;
-    };
-    let read =
-        |path: &Path| read_text(path).map(|text| text.trim_end_matches(['\r', '\n']).to_owned());
-    let secret = match source.as_str() {
-        "env" => environment
-            .variable(&name)
-            .ok_or_else(|| "it is not set".to_owned()),
-        "credential" => match environment.variable("CREDENTIALS_DIRECTORY") {
-            Some(folder) if !name.contains('/') => read(&Path::new(&folder).join(&name)),
-            Some(_) => Err("a credential's name holds no `/`".to_owned()),
-            None => Err(
-                "`CREDENTIALS_DIRECTORY` is not set: systemd sets it with `LoadCredential=`"
-                    .to_owned(),
-            ),
-        },
-        _ => read(&base.join(&name)),
-    };
-    match secret {
-        // Braces of a secret are no template.
-        Ok(secret) => node.value = Value::Text(secret.replace('{', "{{").replace('}', "}}")),
-        Err(_) if environment.opaque() => node.value = Value::Text(String::new()),
-        Err(error) => {
-            let problem = Problem::error(
-                "E006",
-                place.clone(),
-                format!("no secret from {source} `{name}`: {error}"),
-            );
-            problems.push(problem.hint("check with `--no-env` where secrets are not at hand"));
-            node.value = Value::Text(String::new());
-        }
-    }
-    node.origin = Origin::Secret;
 }

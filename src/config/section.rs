@@ -2,8 +2,9 @@
 
 use serde::de::DeserializeOwned;
 
-use super::decode::{decode, unknown_key};
+use super::decode::{decode, decode_beside};
 use super::later::{self, Part};
+use super::mistake::unknown_key;
 use super::tree::{Node, Value};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::link::{self, Clause};
@@ -64,8 +65,12 @@ impl<'a> Section<'a> {
             problems,
             ..
         } = self;
+        if !matches!(node.value, Value::Map(_) | Value::Null) {
+            // That was said.
+            return None;
+        }
         let node = without_later(node, &place, part, but, problems);
-        decode(&node, &place, problems)
+        decode_beside(&node, &place, later::keys(part), problems)
     }
 
     /// The place of the map.
@@ -82,12 +87,12 @@ impl<'a> Section<'a> {
             }
             let place = self.place.key(&entry.key);
             if later::keys(self.part).contains(&entry.key.as_str()) {
-                if !entry.node.is_none_word() {
-                    self.problems.push(not_yet(place, &entry.key));
-                }
+                self.problems.push(not_yet(place, &entry.key));
             } else {
-                let known = self.taken.iter().chain(later::keys(self.part)).copied();
-                self.problems.push(unknown_key(&place, &entry.key, known));
+                let here = self.taken.iter().copied();
+                let near = here.clone().chain(later::keys(self.part).iter().copied());
+                self.problems
+                    .push(unknown_key(&place, &entry.key, near, here));
             }
         }
     }
@@ -118,7 +123,7 @@ pub(super) fn without_later(
     if let Value::Map(entries) = &mut copy.value {
         entries.retain(|entry| {
             let later = later::keys(part).contains(&entry.key.as_str());
-            if later && !entry.node.is_none_word() {
+            if later {
                 problems.push(not_yet(place.key(&entry.key), &entry.key));
             }
             !later && !but.contains(&entry.key.as_str())
@@ -139,6 +144,7 @@ impl link::Section for Section<'_> {
             "request" | "response" => {
                 without_later(node, &place, Part::Shaping, &[], self.problems)
             }
+            "respond" => without_later(node, &place, Part::Respond, &[], self.problems),
             _ => node.clone(),
         };
         match decode(&node, &place, self.problems) {

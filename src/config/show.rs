@@ -6,12 +6,12 @@ use super::Loaded;
 use super::document::{Action, Route};
 use super::tree::{Node, Origin, Value};
 use crate::base::problem::{Place, Step};
-use crate::policy::Specs;
+use crate::policy::{NAMES, Specs};
 
-/// What is printed instead of a secret.
+/// What is printed instead of a secret of which nothing is known.
 const HIDDEN: &str = "[redacted]";
 
-/// The effective config of `loaded`.
+/// The effective config of `loaded`. It is a config itself, and means the same.
 #[must_use]
 pub fn show(loaded: &Loaded) -> Json {
     let document = &loaded.document;
@@ -20,13 +20,22 @@ pub fn show(loaded: &Loaded) -> Json {
     out.insert("runtime".to_owned(), to_json(&document.runtime));
     let listeners = document.listeners.iter().map(|listener| {
         let mut shown = object(to_json(&listener.spec));
-        let defaults: Map<String, Json> = clauses(&listener.spec.defaults, loaded);
+        let defaults = clauses(
+            &listener.spec.defaults,
+            &listener.place.key("defaults"),
+            loaded,
+        );
         if !defaults.is_empty() {
             shown.insert("defaults".to_owned(), Json::Object(defaults));
         }
         (listener.name.clone(), Json::Object(shown))
     });
     out.insert("listeners".to_owned(), Json::Object(listeners.collect()));
+    let place = Place::root().key("defaults").key("routes");
+    let defaults = clauses(&document.route_defaults, &place, loaded);
+    if !defaults.is_empty() {
+        out.insert("defaults".to_owned(), json!({ "routes": defaults }));
+    }
     let environments = document
         .environments
         .iter()
@@ -40,14 +49,8 @@ pub fn show(loaded: &Loaded) -> Json {
         .iter()
         .map(|item| (item.name.clone(), to_json(&item.spec)));
     out.insert("upstreams".to_owned(), Json::Object(upstreams.collect()));
-    out.insert(
-        "routes".to_owned(),
-        document
-            .routes
-            .iter()
-            .map(|item| route(item, loaded))
-            .collect(),
-    );
+    let routes = document.routes.iter().map(|item| route(item, loaded));
+    out.insert("routes".to_owned(), routes.collect());
     out.insert("errors".to_owned(), to_json(&document.errors));
     Json::Object(out)
 }
@@ -55,60 +58,100 @@ pub fn show(loaded: &Loaded) -> Json {
 fn route(route: &Route, loaded: &Loaded) -> Json {
     let mut shown = Map::new();
     shown.insert("name".to_owned(), json!(route.name));
-    shown.insert("match".to_owned(), to_json(&route.matches));
-    match &route.action {
-        Action::Upstream(name) => shown.insert("upstream".to_owned(), json!(name)),
-        Action::Redirect(redirect) => shown.insert("redirect".to_owned(), to_json(redirect)),
-        Action::Respond(respond) => shown.insert("respond".to_owned(), to_json(respond)),
+    let (key, action) = match &route.action {
+        Action::Upstream(name) => ("upstream", json!(name)),
+        Action::Redirect(redirect) => ("redirect", to_json(redirect)),
+        Action::Respond(respond) => ("respond", to_json(respond)),
     };
-    shown.extend(clauses(
-        &route.policies.or(&loaded.document.route_defaults),
-        loaded,
-    ));
+    for (key, mut json) in [("match", to_json(&route.matches)), (key, action)] {
+        let place = route.place.key(key);
+        if let Some(node) = loaded.tree.at(&place) {
+            hide(&mut json, node, &place, loaded);
+        }
+        shown.insert(key.to_owned(), json);
+    }
+    shown.extend(clauses(&inherited(route, loaded), &route.place, loaded));
     Json::Object(shown)
 }
 
-fn clauses(specs: &Specs, loaded: &Loaded) -> Map<String, Json> {
+/// The clauses of a route with those that it inherits; where its listeners differ, they stay the listeners'.
+fn inherited(route: &Route, loaded: &Loaded) -> Specs {
+    let document = &loaded.document;
+    let named = &route.matches.listeners;
+    let mut specs = document
+        .listeners
+        .iter()
+        .filter(|listener| named.is_empty() || named.contains(&listener.name))
+        .map(|listener| {
+            let defaults = listener.spec.defaults.or(&document.route_defaults);
+            route.policies.or(&defaults)
+        });
+    let Some(first) = specs.next() else {
+        return route.policies.or(&document.route_defaults);
+    };
+    if specs.all(|other| other.places() == first.places()) {
+        first
+    } else {
+        route.policies.or(&Specs::default())
+    }
+}
+
+/// The clauses of `specs`, and those that `none` turns off at `place`.
+fn clauses(specs: &Specs, place: &Place, loaded: &Loaded) -> Map<String, Json> {
     let places = specs.places();
     let mut shown = Map::new();
     for ((key, mut json), place) in specs.show().into_iter().zip(places) {
+        escape(&mut json);
         if let Some(node) = loaded.tree.at(&place) {
-            hide(&mut json, node, &place);
+            hide(&mut json, node, &place, loaded);
         }
         shown.insert(key.to_owned(), json);
+    }
+    let section = loaded.tree.at(place);
+    for key in NAMES {
+        let node = section.and_then(|section| section.child(key));
+        if node.is_some_and(Node::is_none_word) {
+            shown.insert((*key).to_owned(), json!("none"));
+        }
     }
     shown
 }
 
-/// Hides what came from where secrets are, and what a variable put into a header that carries secrets.
-fn hide(json: &mut Json, node: &Node, place: &Place) {
-    let sensitive = matches!(place.steps().last(), Some(Step::Key(key)) if is_sensitive(key));
+/// Puts where it comes from in the place of what came from where secrets are, and of what a variable put where a secret
+/// is likely.
+fn hide(json: &mut Json, node: &Node, place: &Place, loaded: &Loaded) {
+    if node.origin == Origin::Secret {
+        *json = match loaded.secrets.get(place) {
+            Some((source, name)) => json!({ (source.as_str()): name }),
+            None => json!(HIDDEN),
+        };
+        return;
+    }
     let replaced = matches!(node.origin, Origin::Reference | Origin::Mixed);
-    if node.origin == Origin::Secret || (sensitive && replaced) {
-        *json = json!(HIDDEN);
+    if replaced && is_sensitive(place) {
+        *json = json!(loaded.references.get(place).map_or(HIDDEN, String::as_str));
         return;
     }
     match (&node.value, json) {
         (Value::Map(entries), Json::Object(map)) => {
             for entry in entries {
                 if let Some(json) = map.get_mut(&entry.key) {
-                    hide(json, &entry.node, &place.key(&entry.key));
+                    hide(json, &entry.node, &place.key(&entry.key), loaded);
                 }
             }
         }
         (Value::List(items), Json::Array(list)) => {
             for ((index, item), json) in items.iter().enumerate().zip(list) {
-                hide(json, item, &place.index(index));
+                hide(json, item, &place.index(index), loaded);
             }
         }
         _ => {}
     }
 }
 
-/// Whether a header of this name is likely to carry a secret.
-fn is_sensitive(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    [
+/// Whether a header, parameter or cookie of a name that is likely to carry a secret stands here.
+fn is_sensitive(place: &Place) -> bool {
+    let words = [
         "authorization",
         "cookie",
         "token",
@@ -116,13 +159,38 @@ fn is_sensitive(name: &str) -> bool {
         "password",
         "key",
         "credential",
-    ]
-    .iter()
-    .any(|word| name.contains(word))
+    ];
+    place.steps().iter().any(|step| {
+        let Step::Key(name) = step else { return false };
+        let name = name.to_ascii_lowercase();
+        words.iter().any(|word| name.contains(word))
+    })
+}
+
+/// Doubles the dollar signs that would begin a reference when this is read again.
+fn escape(json: &mut Json) {
+    match json {
+        Json::String(text) if text.contains('$') => {
+            let mut out = String::with_capacity(text.len() + 2);
+            let mut chars = text.chars().peekable();
+            while let Some(c) = chars.next() {
+                out.push(c);
+                if c == '$' && matches!(chars.peek(), Some('$' | '{')) {
+                    out.push('$');
+                }
+            }
+            *text = out;
+        }
+        Json::Array(items) => items.iter_mut().for_each(escape),
+        Json::Object(map) => map.values_mut().for_each(escape),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => {}
+    }
 }
 
 fn to_json(value: &impl serde::Serialize) -> Json {
-    serde_json::to_value(value).unwrap_or_default()
+    let mut json = serde_json::to_value(value).unwrap_or_default();
+    escape(&mut json);
+    json
 }
 
 fn object(json: Json) -> Map<String, Json> {

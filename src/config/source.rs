@@ -128,12 +128,15 @@ pub fn gather(path: &Path, sources: &mut Vec<Source>, problems: &mut Problems) -
         let text = match read_text(&file) {
             Ok(text) => text,
             Err(error) => {
-                let problem = Problem::error(
-                    "E000",
-                    Place::root(),
-                    format!("cannot read `{}`: {error}", file.display()),
-                );
-                problems.push(problem.hint("name the file with `--config`"));
+                let what = format!("cannot read `{}`: {error}", file.display());
+                let hint = if error.contains("UTF-8") {
+                    "save it as UTF-8"
+                } else if file == path {
+                    "name the file with `--config`, or write one with `doorward init`"
+                } else {
+                    "make it readable, or take it away"
+                };
+                problems.push(Problem::error("E000", Place::root(), what).hint(hint));
                 continue;
             }
         };
@@ -168,8 +171,12 @@ pub fn parse(text: &str, file: usize, problems: &mut Problems) -> Option<Node> {
             return None;
         }
     };
+    let refused = found.iter().any(|problem| problem.code == "E001");
     for problem in found {
         problems.push(problem);
+    }
+    if refused {
+        return None;
     }
     let Some(marks) = marks else {
         return Some(Node::empty_map(start));
@@ -189,7 +196,9 @@ pub fn parse(text: &str, file: usize, problems: &mut Problems) -> Option<Node> {
                 len: 1,
             };
             problems.push(
-                Problem::error("E001", Place::root(), format!("not valid YAML: {what}")).mark(mark),
+                Problem::error("E001", Place::root(), format!("not valid YAML: {what}"))
+                    .hint(marks::QUOTES)
+                    .mark(mark),
             );
             None
         }
@@ -215,8 +224,23 @@ const BY_NAME: [&str; 13] = [
 
 /// Adds what a further file brings; the same name twice is a mistake that shows both places.
 fn merge(into: &mut Node, from: Node, sources: &[Source], problems: &mut Problems) {
-    let (Value::Map(entries), Value::Map(more)) = (&mut into.value, from.value) else {
+    if into.value == Value::Null {
+        *into = from;
         return;
+    }
+    let mark = from.mark;
+    let (entries, more) = match (&mut into.value, from.value) {
+        (_, Value::Null) => return,
+        (Value::Map(entries), Value::Map(more)) => (entries, more),
+        (Value::Map(_), _) => {
+            let problem =
+                Problem::error("E012", Place::root(), "a file of `conf.d` that is no map");
+            let hint = "it holds the same keys as the config: `upstreams: { … }`, `routes: [ … ]`";
+            problems.push(problem.hint(hint).mark(mark));
+            return;
+        }
+        // That the config itself is no map is said when it is read.
+        _ => return,
     };
     for entry in more {
         let Some(known) = entries.iter_mut().find(|known| known.key == entry.key) else {

@@ -222,14 +222,13 @@ fn join_map(
 ) -> Vec<Entry> {
     let mut joined = Vec::with_capacity(entries.len());
     for (key, key_mark, marks) in entries {
-        // A duplicate was reported by the marks; its first mark takes the value.
-        if let Some(json) = map.remove(&key) {
-            joined.push(Entry {
-                node: Node::join(json, marks),
-                key,
-                key_mark,
-            });
-        }
+        // A duplicate was reported by the marks. A key that the two readers of YAML spell unlike stays, without its value.
+        let json = map.remove(&key).unwrap_or(Json::Null);
+        joined.push(Entry {
+            node: Node::join(json, marks),
+            key,
+            key_mark,
+        });
     }
     joined
 }

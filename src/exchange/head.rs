@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use bytes::{BufMut, BytesMut};
 
 use super::fault::Fault;
+use super::query;
 use crate::base::canon::{self, PathOptions};
 
 /// How much head a client may send.
@@ -48,6 +49,18 @@ pub struct Framing {
     pub chunked: bool,
     /// The client waits for `100 Continue`.
     pub expect_continue: bool,
+    /// What may follow the request on its connection.
+    pub next: Next,
+}
+
+/// What may follow a request on its connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Next {
+    /// Another request.
+    #[default]
+    Request,
+    /// Another protocol (`Upgrade`), or a body without an end (HTTP/1.0): nothing that may be read as a request.
+    Anything,
 }
 
 impl Framing {
@@ -106,7 +119,13 @@ pub fn check(head: &[u8], limits: &HeadLimits) -> Result<(BytesMut, Framing), Fa
     {
         return Err(Fault::BadHost);
     }
-    let framing = lines.framing(request.minor)?;
+    let mut framing = lines.framing(request.minor)?;
+    let unbounded = request.minor == 0
+        && framing.content_length.is_none()
+        && !matches!(request.method, "GET" | "HEAD");
+    if unbounded || lines.upgrades {
+        framing.next = Next::Anything;
+    }
     Ok((write(&request, &target, fields, &lines, &host), framing))
 }
 
@@ -135,7 +154,9 @@ impl<'a> RequestLine<'a> {
             }
             _ => return Err(Fault::BadRequest),
         };
-        if method.is_empty() || method.len() > 32 || !method.iter().all(|byte| is_token(*byte)) {
+        // Methods are case-sensitive, but not to everybody: `get` is GET to some and unknown to others.
+        let is_plain = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
+        if method.is_empty() || method.len() > 32 || !method.iter().all(is_plain) {
             return Err(Fault::BadRequest);
         }
         let target = std::str::from_utf8(target).map_err(|_error| Fault::BadPath)?;
@@ -153,7 +174,7 @@ impl<'a> RequestLine<'a> {
 
 struct Target<'a> {
     path: Cow<'a, str>,
-    query: Option<&'a str>,
+    query: Option<Cow<'a, str>>,
     authority: Option<&'a str>,
     as_sent: bool,
 }
@@ -192,6 +213,7 @@ impl<'a> Target<'a> {
         if let Some(query) = query {
             canon::check_query(query).map_err(|_fault| Fault::BadPath)?;
         }
+        let query = query.map(query::canonical);
         let path = if path.is_empty() && authority.is_some() {
             "/"
         } else {
@@ -202,7 +224,9 @@ impl<'a> Target<'a> {
         }
         let path =
             canon::canonical_path(path, PathOptions::default()).map_err(|_fault| Fault::BadPath)?;
-        let as_sent = authority.is_none() && matches!(path, Cow::Borrowed(_));
+        let as_sent = authority.is_none()
+            && matches!(path, Cow::Borrowed(_))
+            && !matches!(query, Some(Cow::Owned(_)));
         Ok(Self {
             path,
             query,
@@ -223,10 +247,10 @@ struct Lines<'a> {
     transfer_encoding: Option<&'a [u8]>,
     transfer_encodings: usize,
     expect: Option<&'a [u8]>,
-    doubled: bool,
+    ambiguous: bool,
     authorizations: usize,
     content_types: usize,
-    nominates_protected: bool,
+    upgrades: bool,
 }
 
 impl<'a> Lines<'a> {
@@ -271,11 +295,15 @@ impl<'a> Lines<'a> {
                 self.host = Some(value);
             }
             6 if name.eq_ignore_ascii_case(b"expect") => {
-                self.doubled |= self.expect.is_some();
+                self.ambiguous |= self.expect.is_some();
                 self.expect = Some(value);
             }
+            // Some clients offer h2c with every request, and go on in HTTP/1.1 when nobody takes it up.
+            7 if name.eq_ignore_ascii_case(b"upgrade") => {
+                self.upgrades |= !value.eq_ignore_ascii_case(b"h2c");
+            }
             10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.nominates_protected |= value
+                self.ambiguous |= value
                     .split(|byte| *byte == b',')
                     .any(|option| is_protected(option.trim_ascii()));
             }
@@ -296,10 +324,11 @@ impl<'a> Lines<'a> {
 
     fn check(&self, minor: u8) -> Result<(), Fault> {
         let both = self.content_lengths > 0 && self.transfer_encodings > 0;
-        let many = self.content_lengths > 1 || self.transfer_encodings > 1 || self.doubled;
-        let ambiguous =
-            self.authorizations > 1 || self.content_types > 1 || self.nominates_protected;
-        if both || many || ambiguous || (minor == 0 && self.transfer_encodings > 0) {
+        let many = self.content_lengths > 1
+            || self.transfer_encodings > 1
+            || self.authorizations > 1
+            || self.content_types > 1;
+        if both || many || self.ambiguous || (minor == 0 && self.transfer_encodings > 0) {
             return Err(Fault::BadRequest);
         }
         Ok(())
@@ -331,6 +360,7 @@ impl<'a> Lines<'a> {
             content_length,
             chunked: self.transfer_encoding.is_some(),
             expect_continue,
+            next: Next::Request,
         })
     }
 }
@@ -339,7 +369,9 @@ impl<'a> Lines<'a> {
 const LENGTH_MAX: u64 = 1 << 53;
 
 fn length(value: &[u8]) -> Result<u64, Fault> {
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+    // `010` is ten to most and eight to some.
+    let padded = value.len() > 1 && value.starts_with(b"0");
+    if value.is_empty() || padded || !value.iter().all(u8::is_ascii_digit) {
         return Err(Fault::BadRequest);
     }
     value
@@ -395,7 +427,7 @@ fn write(
         out.put_slice(request.target.as_bytes());
     } else {
         out.put_slice(target.path.as_bytes());
-        if let Some(query) = target.query {
+        if let Some(query) = &target.query {
             out.put_u8(b'?');
             out.put_slice(query.as_bytes());
         }

@@ -5,6 +5,7 @@ mod fault;
 mod head;
 mod id;
 mod path_back;
+mod query;
 mod reply;
 mod scope;
 #[cfg(test)]
@@ -15,7 +16,8 @@ use std::time::Instant;
 
 pub use edits::{Edit, HeaderEdits, Headers};
 pub use fault::{Fault, Meaning};
-pub use head::{Framing, HeadLimits, check as check_head, end_of_head, leading_empty_lines};
+pub use head::{Framing, HeadLimits, Next};
+pub use head::{check as check_head, end_of_head, leading_empty_lines};
 use http::HeaderValue;
 pub use id::RequestId;
 pub use path_back::{PathBack, Piece};

@@ -39,9 +39,13 @@ impl PathBack {
     pub fn undo(&self, path: &str) -> Option<String> {
         let mut found: Vec<(usize, &str)> = Vec::new();
         let mut rest = path;
+        let mut inside_segment = false;
         for piece in &self.upstream {
             match piece {
-                Piece::Text(text) => rest = rest.strip_prefix(text.as_str())?,
+                Piece::Text(text) => {
+                    rest = rest.strip_prefix(text.as_str())?;
+                    inside_segment = !text.ends_with('/');
+                }
                 Piece::Segment(index) => {
                     let (value, after) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
                     if value.is_empty() {
@@ -49,6 +53,10 @@ impl PathBack {
                     }
                     found.push((*index, value));
                     rest = after;
+                }
+                // `/internalx` is not below `/internal`.
+                Piece::Rest(_) if inside_segment && !rest.is_empty() && !rest.starts_with('/') => {
+                    return None;
                 }
                 Piece::Rest(index) => {
                     found.push((*index, rest));

@@ -21,6 +21,8 @@ use crate::plan::{Page, Pages};
 const DRAIN_BYTES_MAX: usize = 64 * 1024;
 /// How long that may take.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(250);
+/// How long a client that goes on sending is read from after its answer: a closed socket would take the answer from it.
+const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 /// When to come back after a 503 that says nothing else.
 const RETRY_AFTER_SECONDS: u64 = 5;
 
@@ -182,7 +184,8 @@ async fn write(
     if !bodiless {
         head.insert_header(CONTENT_LENGTH, body.len())?;
     }
-    if !settle(session, state).await {
+    let settled = !state.closing && settle(session, state).await;
+    if !settled {
         session.set_keepalive(None);
     }
     let silent = bodiless || body.is_empty() || session.req_header().method == Method::HEAD;
@@ -192,6 +195,22 @@ async fn write(
     if !silent {
         session.write_response_body(Some(body), true).await?;
     }
+    if !settled {
+        linger(session, state).await?;
+    }
+    Ok(())
+}
+
+/// Reads on for a while behind the last answer of a connection, so that a client that is still sending gets to read it.
+async fn linger(session: &mut Session, state: &State) -> Result<()> {
+    let framing = &state.exchange.framing;
+    if !framing.has_body() || framing.expect_continue || session.is_body_done() {
+        return Ok(());
+    }
+    session.write_response_body(None, true).await?;
+    let rest = async { while let Ok(Some(_)) = session.read_request_body().await {} };
+    // Both ends are fine: the client is done, or it had its time.
+    drop(tokio::time::timeout(LINGER_TIME_MAX, rest).await);
     Ok(())
 }
 

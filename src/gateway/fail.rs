@@ -1,5 +1,7 @@
 //! When something breaks after the request was let through: from Pingora's error to a fault, and to its answer.
 
+use std::sync::atomic::Ordering;
+
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
@@ -30,13 +32,18 @@ pub(super) async fn answer(
     if begun || client_is_gone(error) {
         return GONE;
     }
-    let status = fault.meaning().status.as_u16();
-    match answer::fault(session, state, fault).await {
-        Ok(()) => FailToProxy {
-            error_code: status,
-            can_reuse_downstream: fault != Fault::ClientError && session.is_body_done(),
-        },
-        Err(_) => GONE,
+    state.closing |= fault == Fault::ClientError;
+    if answer::fault(session, state, fault).await.is_err() {
+        return GONE;
+    }
+    // Pingora lets go of the client's connection after a failure; ours comes home where it can go on.
+    if session.get_keepalive().is_some() && session.is_body_done() {
+        let flushed = session.write_response_body(None, true).await.is_ok();
+        state.signals.goes_on.store(flushed, Ordering::Release);
+    }
+    FailToProxy {
+        error_code: fault.meaning().status.as_u16(),
+        can_reuse_downstream: false,
     }
 }
 

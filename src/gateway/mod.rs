@@ -20,7 +20,7 @@ use pingora_cache::{NoCacheReason, RespCacheable};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
 
 pub use answer::raw as raw_answer;
-pub use state::State;
+pub use state::{Signals, State};
 
 use crate::telemetry::Telemetry;
 
@@ -113,11 +113,14 @@ impl ProxyHttp for Gateway {
     fn fail_to_connect(
         &self,
         _: &mut Session,
-        _: &HttpPeer,
-        _: &mut Ctx,
+        peer: &HttpPeer,
+        ctx: &mut Ctx,
         error: Box<Error>,
     ) -> Box<Error> {
-        error
+        match ctx.as_deref_mut() {
+            Some(state) => peer::try_next_address(peer, state, error),
+            None => error,
+        }
     }
 
     fn error_while_proxy(

@@ -14,9 +14,11 @@ use crate::upstream::Upstream;
 
 /// Chooses the target of one attempt.
 pub(super) fn choose(state: &mut State) -> Result<Box<HttpPeer>> {
-    let picked = upstream(state).and_then(|upstream| upstream.pick());
+    // After an address that took no connection comes the next one of the same target.
+    let again = state.picked.take().filter(|_| state.unreachable > 0);
+    let picked = again.or_else(|| upstream(state)?.pick());
     let target = picked.as_ref().and_then(|picked| picked.target());
-    let Some(target) = target else {
+    let Some((target, peer)) = target.and_then(|target| Some((target, target.peer()?))) else {
         state.exchange.fault = Some(Fault::NoTarget);
         return Err(Error::explain(
             ErrorType::HTTPStatus(503),
@@ -25,7 +27,29 @@ pub(super) fn choose(state: &mut State) -> Result<Box<HttpPeer>> {
     };
     state.exchange.attempts = state.exchange.attempts.saturating_add(1);
     state.exchange.target = Some(Arc::clone(&target.authority));
-    Ok(target.peer())
+    state.picked = picked;
+    Ok(peer)
+}
+
+/// A name may have several addresses, and somebody at one of them only. Nothing was sent yet: each is tried once.
+pub(super) fn try_next_address(
+    failed: &HttpPeer,
+    state: &mut State,
+    mut error: Box<Error>,
+) -> Box<Error> {
+    let target = state.picked.as_ref().and_then(|picked| picked.target());
+    let Some(target) = target else {
+        return error;
+    };
+    target.avoid(failed);
+    state.unreachable += 1;
+    error.set_retry(state.unreachable < target.addresses());
+    error
+}
+
+/// Whether there is anywhere to send the request.
+pub(super) fn is_there(state: &State) -> bool {
+    upstream(state).is_some_and(|upstream| upstream.has_target())
 }
 
 /// The upstream of the route, or the one in its place where the request was asked in an environment.

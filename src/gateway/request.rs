@@ -5,8 +5,8 @@ use http::{HeaderValue, Method, StatusCode};
 use pingora::Result;
 use pingora_proxy::Session;
 
-use super::answer;
 use super::state::State;
+use super::{answer, peer};
 use crate::base::forwarded::{ClientChain, request_id_valid};
 use crate::exchange::{Exchange, Facts, Fault, Reply, RequestHead, RequestId, Verdict, host_of};
 use crate::plan::{Action, Route};
@@ -31,9 +31,17 @@ pub(super) async fn filter(session: &mut Session, state: &mut State) -> Result<b
         session.set_keepalive(None);
     }
     match decide(session.req_header(), state) {
+        // Answered here, where the connection can go on.
+        Ok(Next::Upstream) if !peer::is_there(state) => {
+            let fault = Fault::NoTarget;
+            answer::fault(session, state, fault).await.map(|()| true)
+        }
         Ok(Next::Upstream) => {
             if state.exchange.framing.expect_continue {
+                // Pingora would close after an answer that comes before the body is whole; this one is none.
+                let keepalive = session.get_keepalive();
                 session.write_continue_response().await?;
+                session.set_keepalive(keepalive);
             }
             Ok(false)
         }

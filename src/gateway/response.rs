@@ -2,8 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
-use http::HeaderValue;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -52,7 +52,7 @@ pub(super) fn check(session: &Session, head: &mut ResponseHeader, state: &mut St
         if !session.is_upgrade_req() {
             return refuse(state, "101 to a request that asked for nothing of the kind");
         }
-        state.tunnel.store(true, Ordering::Release);
+        state.signals.tunnel.store(true, Ordering::Release);
     } else if head.status.is_informational() {
         state.interim = state.interim.saturating_add(1);
         if state.interim > INTERIM_MAX {
@@ -62,8 +62,12 @@ pub(super) fn check(session: &Session, head: &mut ResponseHeader, state: &mut St
     if status >= 600 {
         return refuse(state, "a status that is none");
     }
-    if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
-        return refuse(state, "an answer with two lengths");
+    // Any other coding, or a second one: where the body ends another reader may see differently.
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    let known = first.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !known || codings.next().is_some() {
+        return refuse(state, "a transfer coding that is not `chunked`");
     }
     strip(head);
     Ok(())
@@ -103,6 +107,11 @@ fn strip(head: &mut ResponseHeader) {
         gone.push(UPGRADE);
         gone.push(CONNECTION);
     }
+    // RFC 9110 section 8.6: an answer that has no body has no length.
+    if head.status == StatusCode::NO_CONTENT {
+        gone.push(CONTENT_LENGTH);
+        gone.push(TRANSFER_ENCODING);
+    }
     for name in &gone {
         head.remove(name);
     }
@@ -127,6 +136,10 @@ pub(super) fn shape(session: &Session, head: &mut ResponseHeader, state: &mut St
         route.chain.response(session.req_header(), head, exchange);
     }
     exchange.to_client.apply(head);
+    if session.req_header().version == Version::HTTP_10 {
+        // It knows no chunks: the body ends with the connection.
+        head.remove(&TRANSFER_ENCODING);
+    }
     if let Some(id) = exchange.id.value() {
         let id: HeaderValue = id.clone();
         head.set(&X_REQUEST_ID, id);

@@ -10,6 +10,16 @@ use super::Ctx;
 use crate::base::clock::SharedClock;
 use crate::exchange::Exchange;
 use crate::plan::{EnvironmentHost, Listener, Plan, Route};
+use crate::upstream::Picked;
+
+/// What the gateway tells the client's connection.
+#[derive(Debug, Default)]
+pub struct Signals {
+    /// The upstream agreed to leave HTTP: from now on bytes pass as they are.
+    pub tunnel: AtomicBool,
+    /// The answer is whole and the request read to its end: the next request may follow.
+    pub goes_on: AtomicBool,
+}
 
 /// Everything a request carries along.
 #[derive(Debug)]
@@ -26,8 +36,12 @@ pub struct State {
     pub environment: Option<Box<str>>,
     /// Whether the connection closes after this answer.
     pub closing: bool,
-    /// Set when the upstream agreed to leave HTTP: from then on bytes pass as they are.
-    pub tunnel: Arc<AtomicBool>,
+    /// What the connection needs to know.
+    pub signals: Arc<Signals>,
+    /// The target that was tried last.
+    pub picked: Option<Picked>,
+    /// How many addresses of that target took no connection.
+    pub unreachable: usize,
     /// How many interim answers (1xx) the upstream gave.
     pub interim: u8,
     /// The time.

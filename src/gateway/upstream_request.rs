@@ -1,6 +1,6 @@
 //! 4: what the upstream gets. What a client could forge is taken off first, then ours is set.
 
-use http::header::{EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, VIA};
+use http::header::{EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, HeaderValue, Uri};
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, OrErr, Result};
@@ -87,8 +87,9 @@ fn strip(head: &mut RequestHeader, exchange: &Exchange) {
     }
     // The gateway answers the expectation itself.
     head.remove_header(&EXPECT);
-    if exchange.framing.content_length == Some(0) {
-        return;
+    if exchange.framing.chunked {
+        // However the client spelled it.
+        head.set(&TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
     if let Some(hops) = head
         .headers

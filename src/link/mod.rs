@@ -144,17 +144,21 @@ impl Env<'_> {
 /// A refused template or expression as a problem at `place`.
 #[must_use]
 pub fn expression_problem(place: &Place, error: &ExprError) -> Problem {
-    let code = match error.kind {
-        ErrorKind::NotInThisVersion => "E020",
-        ErrorKind::Syntax
-        | ErrorKind::Unknown
-        | ErrorKind::NotHere
-        | ErrorKind::Type
-        | ErrorKind::TooLarge => "E032",
+    let (code, what, hint) = match error.kind {
+        ErrorKind::NotInThisVersion => (
+            "E020",
+            error.what.replace("not supported in", "not in"),
+            "take it out; a later version of doorward brings it",
+        ),
+        ErrorKind::TooLarge => ("E032", error.what.clone(), "say it more shortly"),
+        ErrorKind::Syntax | ErrorKind::Unknown | ErrorKind::NotHere | ErrorKind::Type => (
+            "E032",
+            error.what.clone(),
+            "names are e.g. `request.path`, `request.headers[\"x\"]`, `params.id`, `client.ip`",
+        ),
     };
-    let problem = Problem::error(code, place.clone(), error.what.clone());
-    match &error.hint {
-        Some(hint) => problem.hint(hint.clone()),
-        None => problem,
-    }
+    let hint = error.hint.as_deref().unwrap_or(hint);
+    Problem::error(code, place.clone(), what)
+        .hint(hint)
+        .part(error.span.clone())
 }

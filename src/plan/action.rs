@@ -341,15 +341,16 @@ impl JsonTemplate {
             Json::Array(items) => {
                 let compile =
                     |(index, item): (usize, &Json)| Self::compile(item, &place.index(index), env);
-                let items: Option<Vec<Self>> = items.iter().enumerate().map(compile).collect();
-                Self::collapse_list(items?)
+                // Every item is looked at, also after one that is wrong.
+                let items: Vec<Option<Self>> = items.iter().enumerate().map(compile).collect();
+                Self::collapse_list(items.into_iter().collect::<Option<_>>()?)
             }
             Json::Object(map) => {
                 let compile = |(key, item): (&String, &Json)| {
                     Some((key.clone(), Self::compile(item, &place.key(key), env)?))
                 };
-                let entries: Option<Vec<(String, Self)>> = map.iter().map(compile).collect();
-                Self::collapse_map(entries?)
+                let entries: Vec<Option<(String, Self)>> = map.iter().map(compile).collect();
+                Self::collapse_map(entries.into_iter().collect::<Option<_>>()?)
             }
         })
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::action::{Redirection, Response};
 use super::conflicts::{shadowed, tie};
-use super::matching::{self, Matching, text_problem};
+use super::environments;
+use super::matching::{self, Matching};
 use super::pages::Pages;
 use super::{Action, EnvironmentHost, Listener, Plan, Route, Site};
-use crate::base::canon;
 use crate::base::net::NetSet;
 use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::config::document::{self, Document, Named};
@@ -32,10 +32,10 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     let pages = Arc::new(Pages::compile(&document.errors, html, problems));
     let mut compiler = Compiler::new(document, &upstreams, problems);
     compiler.check_listeners();
-    compiler.check_unused();
     let matchings = compiler.matchings();
     let environments = compiler.environments();
     let listeners = compiler.listeners(&matchings, &environments);
+    compiler.check_unused();
     if compiler.problems.any_error() {
         return None;
     }
@@ -90,12 +90,6 @@ impl<'a> Compiler<'a> {
     }
 
     fn check_listeners(&mut self) {
-        if self.document.listeners.is_empty() && !self.problems.any_error() {
-            let problem = Problem::error("E015", Place::root(), "no listener");
-            self.problems.push(
-                problem.hint("add one: `listeners: { public: { address: \"127.0.0.1:8080\" } }`"),
-            );
-        }
         let mut seen: HashMap<String, Place> = HashMap::new();
         for listener in &self.document.listeners {
             for (index, address) in listener.spec.address.0.iter().enumerate() {
@@ -152,7 +146,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// The matching of every route; its facts become known to clauses by the route's name.
-    fn matchings(&mut self) -> Vec<Option<Matching>> {
+    fn matchings(&mut self) -> Vec<Matching> {
         let mut parser = PathParser::new(&matching::canonical_literal);
         let mut matchings = Vec::with_capacity(self.document.routes.len());
         for route in &self.document.routes {
@@ -164,115 +158,70 @@ impl<'a> Compiler<'a> {
                 &mut parser,
                 self.problems,
             );
-            if let Some(matching) = &matching {
-                self.names
-                    .insert::<RouteFacts>(&route.name, matching.facts.clone());
-            }
+            let facts = matching.facts.clone().unwrap_or_default();
+            self.names.insert::<RouteFacts>(&route.name, facts);
             matchings.push(matching);
+        }
+        for name in &self.document.refused.routes {
+            self.names.insert(name, RouteFacts::default());
         }
         matchings
     }
 
-    fn upstream(&mut self, name: &str, place: Place) -> Option<usize> {
+    fn upstream(
+        &mut self,
+        name: &str,
+        problem_at: impl FnOnce(String) -> Problem,
+    ) -> Option<usize> {
         let found = self.by_name.get(name).copied();
-        if found.is_none() {
-            let problem = Problem::error("E031", place, format!("unknown upstream `{name}`"))
-                .label("no upstream has this name");
-            let hint = suggest(name, self.by_name.keys().copied()).unwrap_or_else(|| {
-                match self.by_name.len() {
-                    0 => "there are no upstreams yet: add `upstreams: { … }`".to_owned(),
-                    _ => format!(
-                        "one of {}",
-                        listed(
-                            self.document
-                                .upstreams
-                                .iter()
-                                .map(|item| item.name.as_str())
-                        )
-                    ),
-                }
-            });
-            self.problems.push_new(problem.hint(hint));
+        let refused = &self.document.refused.upstreams;
+        if found.is_none() && !refused.iter().any(|refused| refused == name) {
+            let written = &self.document.upstreams;
+            let known: Vec<&str> = written
+                .iter()
+                .map(|item| item.name.as_str())
+                .chain(refused.iter().map(String::as_str))
+                .collect();
+            let hint = match known.len() {
+                0 => "there are no upstreams yet: add `upstreams: { … }`".to_owned(),
+                _ => suggest(name, known.iter().copied())
+                    .unwrap_or_else(|| format!("one of {}", listed(known.into_iter()))),
+            };
+            let problem = problem_at(format!("unknown upstream `{name}`"));
+            self.problems
+                .push_new(problem.label("no upstream has this name").hint(hint));
         }
         found
     }
 
-    /// For every environment and host: the host, whose routes are served there, and what takes whose place.
+    /// For every host of an environment: the host, whose routes are served there, and what takes whose place.
     fn environments(&mut self) -> Environments {
         let document = self.document;
-        let mut all = Environments::new();
-        let routed: HashSet<&str> = document
-            .routes
-            .iter()
-            .flat_map(|route| &route.matches.hosts)
-            .map(String::as_str)
-            .collect();
+        let mut swaps = Vec::with_capacity(document.environments.len());
         for item in &document.environments {
-            let mut swaps = BTreeMap::new();
+            let mut swap = BTreeMap::new();
             for (from, to) in &item.spec.upstreams {
                 let place = item.place.key("upstreams").key(from);
-                let from = self.upstream(from, place.clone());
-                let to = self.upstream(to, place);
-                swaps.extend(from.zip(to));
+                let at_key = |what| Problem::error("E031", place.clone(), what).at_key();
+                let from = self.upstream(from, at_key);
+                let to = self.upstream(to, |what| Problem::error("E031", place.clone(), what));
+                swap.extend(from.zip(to));
             }
-            for (host, at) in &item.spec.hosts {
-                let place = item.place.key("hosts").key(host);
-                let (Some(host), Some(at)) =
-                    (self.exact_host(host, &place), self.exact_host(at, &place))
-                else {
-                    continue;
-                };
-                if routed.contains(at.as_str()) {
-                    let problem =
-                        Problem::error("E019", place, format!("`{at}` is a host of routes too"));
-                    self.problems.push(
-                        problem
-                            .hint("an environment's host serves the routes of another host only"),
-                    );
-                } else if all.iter().any(|(known, ..)| *known == at) {
-                    self.problems.push(
-                        Problem::error("E019", place, format!("`{at}` stands for two hosts"))
-                            .hint("keep one of them"),
-                    );
-                } else {
-                    all.push((at, host, swaps.clone()));
-                }
-            }
+            swaps.push(swap);
         }
-        all
+        environments::twins(document, self.problems)
+            .into_iter()
+            .map(|twin| {
+                let swap = swaps.get(twin.environment).cloned().unwrap_or_default();
+                (twin.at, twin.host, swap)
+            })
+            .collect()
     }
 
-    fn exact_host(&mut self, text: &str, place: &Place) -> Option<String> {
-        let host = canon::canonical_host(text)
-            .ok()
-            .map(std::borrow::Cow::into_owned);
-        if host.is_none() {
-            let problem = Problem::error("E019", place.clone(), format!("`{text}` is not a host"));
-            self.problems
-                .push(problem.hint("an exact name, e.g. `api.staging.example.com`"));
-        }
-        host
-    }
-
-    fn listeners(
-        &mut self,
-        matchings: &[Option<Matching>],
-        environments: &Environments,
-    ) -> Vec<Listener> {
+    fn listeners(&mut self, matchings: &[Matching], environments: &Environments) -> Vec<Listener> {
         let document = self.document;
-        for route in &document.routes {
-            for (index, name) in route.matches.listeners.iter().enumerate() {
-                if document.listeners.iter().any(|item| item.name == *name) {
-                    continue;
-                }
-                let place = route.place.key("match").key("listeners").index(index);
-                let problem = Problem::error("E031", place, format!("unknown listener `{name}`"));
-                let known = || document.listeners.iter().map(|item| item.name.as_str());
-                let hint =
-                    suggest(name, known()).unwrap_or_else(|| format!("one of {}", listed(known())));
-                self.problems.push(problem.hint(hint));
-            }
-        }
+        self.check_listener_names();
+        self.check_unserved(matchings);
         let mut listeners = Vec::with_capacity(document.listeners.len());
         for item in &document.listeners {
             let hosts = self.listener_hosts(item);
@@ -294,16 +243,60 @@ impl<'a> Compiler<'a> {
         listeners
     }
 
+    fn check_listener_names(&mut self) {
+        let document = self.document;
+        let known = || {
+            let read = document.listeners.iter().map(|item| &item.name);
+            read.chain(&document.refused.listeners).map(String::as_str)
+        };
+        for route in &document.routes {
+            for (index, name) in route.matches.listeners.iter().enumerate() {
+                if known().any(|known| known == name) {
+                    continue;
+                }
+                let place = route.place.key("match").key("listeners").index(index);
+                let problem = Problem::error("E031", place, format!("unknown listener `{name}`"));
+                let hint =
+                    suggest(name, known()).unwrap_or_else(|| format!("one of {}", listed(known())));
+                self.problems.push(problem.hint(hint));
+            }
+        }
+    }
+
+    /// What is on no listener, or was refused, is looked at too: all mistakes are told at once.
+    fn check_unserved(&mut self, matchings: &[Matching]) {
+        let document = self.document;
+        for (route, matching) in document.routes.iter().zip(matchings) {
+            let named = &route.matches.listeners;
+            let served = document
+                .listeners
+                .iter()
+                .any(|item| named.is_empty() || named.contains(&item.name));
+            match &matching.facts {
+                Some(_) if served => {}
+                Some(facts) => drop(self.route(route, facts, &document.route_defaults)),
+                None => {
+                    if let document::Action::Upstream(name) = &route.action {
+                        let place = route.place.key("upstream");
+                        self.upstream(name, |what| Problem::error("E031", place, what));
+                    }
+                }
+            }
+        }
+        for (name, place) in &document.refused.references {
+            self.upstream(name, |what| Problem::error("E031", place.clone(), what));
+        }
+    }
+
     fn listener_hosts(&mut self, item: &Named<document::Listener>) -> Vec<HostPattern> {
         let mut hosts = Vec::new();
         for (index, host) in item.spec.hosts.iter().enumerate() {
             match HostPattern::parse(host) {
                 Ok(pattern) => hosts.push(pattern),
-                Err(error) => self.problems.push(text_problem(
-                    "E030",
-                    item.place.key("hosts").index(index),
-                    &error,
-                )),
+                Err(error) => {
+                    let place = item.place.key("hosts").index(index);
+                    self.problems.push(matching::host_problem(place, &error));
+                }
             }
         }
         hosts
@@ -313,7 +306,7 @@ impl<'a> Compiler<'a> {
     fn site(
         &mut self,
         item: &Named<document::Listener>,
-        matchings: &[Option<Matching>],
+        matchings: &[Matching],
         environments: &Environments,
     ) -> Option<Site> {
         let document = self.document;
@@ -324,10 +317,10 @@ impl<'a> Compiler<'a> {
         for (route, matching) in document.routes.iter().zip(matchings) {
             let named = &route.matches.listeners;
             let here = named.is_empty() || named.contains(&item.name);
-            let Some(matching) = matching.as_ref().filter(|_| here) else {
+            let Some(facts) = matching.facts.as_ref().filter(|_| here) else {
                 continue;
             };
-            let Some(compiled) = self.route(route, &matching.facts, &inherited) else {
+            let Some(compiled) = self.route(route, facts, &inherited) else {
                 continue;
             };
             let number = u32::try_from(routes.len()).unwrap_or(u32::MAX);
@@ -430,7 +423,8 @@ impl<'a> Compiler<'a> {
         let mut found = Problems::default();
         let action = match &route.action {
             document::Action::Upstream(name) => {
-                let number = self.upstream(name, route.place.key("upstream"))?;
+                let place = route.place.key("upstream");
+                let number = self.upstream(name, |what| Problem::error("E031", place, what))?;
                 let upstream = self.upstreams.get(number)?;
                 Some(Action::Proxy(number, Arc::clone(upstream)))
             }
@@ -467,7 +461,8 @@ impl<'a> Compiler<'a> {
     }
 }
 
-fn listed<'a, I: Iterator<Item = &'a str>>(names: I) -> String {
+/// Names in backticks, for a hint.
+pub(super) fn listed<'a, I: Iterator<Item = &'a str>>(names: I) -> String {
     names
         .map(|name| format!("`{name}`"))
         .collect::<Vec<_>>()

@@ -19,10 +19,10 @@ use crate::router::{
 
 /// The rules of one route, without its number, and what clauses need to know of its path.
 pub(super) struct Matching {
-    /// One for each path the route is for.
+    /// One for each path the route is for; none when something is wrong with it.
     pub(super) rules: Vec<Rule<()>>,
-    /// Path, prefix, parameters and hosts as written.
-    pub(super) facts: RouteFacts,
+    /// Path, prefix, parameters and hosts as written; none when the path cannot be read.
+    pub(super) facts: Option<RouteFacts>,
 }
 
 /// Compiles the `match` of the route `name`.
@@ -32,7 +32,7 @@ pub(super) fn compile(
     place: &Place,
     parser: &mut PathParser<'_>,
     problems: &mut Problems,
-) -> Option<Matching> {
+) -> Matching {
     let mut reader = Reader {
         place,
         problems,
@@ -40,11 +40,11 @@ pub(super) fn compile(
     };
     let hosts = reader.hosts(&spec.hosts);
     let methods = reader.methods(&spec.methods);
-    let path = reader.path(spec, parser)?;
-    let facts = facts(name, spec, &path);
-    let conditions = reader.conditions(spec, &facts);
-    let paths = reader.version_paths(spec, path, parser);
-    let good = reader.good;
+    let path = reader.path(spec, parser);
+    let facts = path.as_ref().map(|path| facts(name, spec, path));
+    let conditions = reader.conditions(spec, facts.as_ref());
+    let paths = path.map(|path| reader.version_paths(spec, path, parser));
+    let paths = paths.filter(|_| reader.good).unwrap_or_default();
     let priority = spec.priority.unwrap_or(0);
     let rules = paths.into_iter().map(|path| Rule {
         id: (),
@@ -55,7 +55,7 @@ pub(super) fn compile(
         priority,
     });
     let rules = rules.collect();
-    good.then_some(Matching { rules, facts })
+    Matching { rules, facts }
 }
 
 /// What a literal segment of a pattern looks like in a request.
@@ -88,7 +88,7 @@ fn facts(name: &str, spec: &Match, path: &PathPattern) -> RouteFacts {
     }
 }
 
-/// `/v1/{id:[0-9]+}` as a template that can be filled in: `/v1/{id}`.
+/// `/v1/{id:[0-9]+}/{rest*}` without patterns: `/v1/{id}/{rest*}`.
 fn plain_template(path: &str) -> String {
     let mut out = String::with_capacity(path.len());
     let mut depth = 0usize;
@@ -109,7 +109,6 @@ fn plain_template(path: &str) -> String {
                 }
             }
             ':' if depth == 1 => skip = true,
-            '*' if depth == 1 && !skip => {}
             _ if depth > 0 && skip => {}
             _ => out.push(c),
         }
@@ -135,7 +134,7 @@ impl Reader<'_> {
         for (index, host) in hosts.iter().enumerate() {
             match HostPattern::parse(host) {
                 Ok(pattern) => patterns.push(pattern),
-                Err(error) => self.wrong(text_problem("E030", place.index(index), &error)),
+                Err(error) => self.wrong(host_problem(place.index(index), &error)),
             }
         }
         patterns
@@ -156,12 +155,13 @@ impl Reader<'_> {
                     self.wrong(problem.hint("the gateway answers it with 405"));
                 }
                 Ok(method) if *text == standard => known.push(method),
-                _ => {
+                result => {
                     let problem =
                         Problem::error("E030", place, format!("`{text}` is not a method"));
-                    self.wrong(
-                        problem.hint(format!("methods are written in capitals: `{standard}`")),
-                    );
+                    self.wrong(match result {
+                        Ok(_) => problem.hint(format!("write `{standard}`, in capitals")),
+                        Err(_) => problem.hint("a method is one word, e.g. `GET`"),
+                    });
                 }
             }
         }
@@ -202,13 +202,18 @@ impl Reader<'_> {
         match parsed {
             Ok(pattern) => Some(pattern),
             Err(error) => {
-                self.wrong(text_problem("E035", self.place.key(key), &error));
+                let place = self.place.key(key);
+                self.wrong(if error.contains("\nerror: ") {
+                    regex_problem("E035", place, text, &error)
+                } else {
+                    Problem::of_text("E035", place, &error, PATHS)
+                });
                 None
             }
         }
     }
 
-    fn conditions(&mut self, spec: &Match, facts: &RouteFacts) -> Conditions {
+    fn conditions(&mut self, spec: &Match, facts: Option<&RouteFacts>) -> Conditions {
         let mut conditions = Conditions {
             client_ips: spec
                 .client_ips
@@ -221,7 +226,8 @@ impl Reader<'_> {
         };
         for (name, test) in &spec.headers {
             let place = self.place.key("headers").key(name);
-            let Some(name) = self.header(&place, name) else {
+            let at_key = |what| Problem::error("E033", place.clone(), what).at_key();
+            let Some(name) = self.header(name, at_key) else {
                 continue;
             };
             conditions
@@ -244,23 +250,19 @@ impl Reader<'_> {
             .version
             .as_ref()
             .and_then(|version| self.version(version));
-        conditions.when = spec.when.as_ref().and_then(|text| self.when(text, facts));
+        conditions.when = spec
+            .when
+            .as_ref()
+            .zip(facts)
+            .and_then(|(text, facts)| self.when(text, facts));
         conditions
     }
 
-    fn header(&mut self, place: &Place, name: &str) -> Option<HeaderName> {
+    fn header(&mut self, name: &str, problem_at: impl Fn(String) -> Problem) -> Option<HeaderName> {
         let parsed = HeaderName::from_bytes(name.as_bytes()).ok();
         if parsed.is_none() {
-            let problem = Problem::error(
-                "E033",
-                place.clone(),
-                format!("`{name}` is not a header's name"),
-            );
-            self.wrong(
-                problem
-                    .hint("letters, digits and dashes, e.g. `x-tenant`")
-                    .at_key(),
-            );
+            let problem = problem_at(format!("`{name}` is not a header's name"));
+            self.wrong(problem.hint("letters, digits and dashes, e.g. `x-tenant`"));
         }
         parsed
     }
@@ -274,7 +276,7 @@ impl Reader<'_> {
             TestSpec::Regex(text) => match Test::regex(text) {
                 Ok(test) => Some(test),
                 Err(error) => {
-                    self.wrong(text_problem("E036", place.key("regex"), &error));
+                    self.wrong(regex_problem("E036", place.key("regex"), text, &error));
                     None
                 }
             },
@@ -285,10 +287,9 @@ impl Reader<'_> {
         let place = self.place.key("version");
         let mut locations = Vec::new();
         if let Some(name) = &version.header {
-            locations.extend(
-                self.header(&place.key("header"), name)
-                    .map(VersionLocation::Header),
-            );
+            let at_value = |what| Problem::error("E033", place.key("header"), what);
+            let header = self.header(name, at_value);
+            locations.extend(header.map(VersionLocation::Header));
         }
         locations.extend(
             version
@@ -302,14 +303,30 @@ impl Reader<'_> {
                 .as_ref()
                 .map(|name| VersionLocation::MediaType(name.as_str().into())),
         );
-        let count = locations.len() + usize::from(version.path);
-        if count != 1 {
-            let problem = Problem::error(
-                "E037",
-                place.clone(),
-                format!("{count} places for a version"),
-            );
-            self.wrong(problem.hint("exactly one of `header`, `query`, `media_type`, `path`"));
+        let given = [
+            ("header", version.header.is_some()),
+            ("query", version.query.is_some()),
+            ("media_type", version.media_type.is_some()),
+            ("path", version.path),
+        ];
+        let mut given = given
+            .iter()
+            .filter(|(_, given)| *given)
+            .map(|(key, _)| *key);
+        let hint =
+            "exactly one of `header`, `query`, `media_type` and `path: true` says where it is";
+        match (given.next(), given.next()) {
+            (Some(_), None) => {}
+            (None, _) => {
+                let problem =
+                    Problem::error("E037", place.clone(), "nothing says where the version is");
+                self.wrong(problem.hint(hint).at_key());
+            }
+            (Some(first), Some(second)) => {
+                let what = format!("two places for a version: `{first}` and `{second}`");
+                let problem = Problem::error("E037", place.key(second), what);
+                self.wrong(problem.hint(hint).at_key());
+            }
         }
         if version.any_of.is_empty() {
             let problem = Problem::error("E037", place.key("any_of"), "no version is named");
@@ -335,7 +352,7 @@ impl Reader<'_> {
             return vec![path];
         };
         let mut paths = Vec::new();
-        for any in &version.any_of {
+        for (index, any) in version.any_of.iter().enumerate() {
             let parsed = match (&spec.path, &spec.path_prefix) {
                 (Some(path), _) => parser.parse_path(&format!("/{any}{path}")),
                 (None, Some(prefix)) => parser.parse_prefix(&format!("/{any}{prefix}")),
@@ -349,9 +366,14 @@ impl Reader<'_> {
                         self.place.key("version"),
                         "a version in the path beside `path_regex`",
                     );
-                    self.wrong(problem.hint("put the version into the regular expression"));
+                    let hint = "put the version into the regular expression";
+                    self.wrong(problem.hint(hint).at_key());
+                    break;
                 }
-                Err(error) => self.wrong(text_problem("E037", self.place.key("version"), &error)),
+                Err(error) => {
+                    let place = self.place.key("version").key("any_of").index(index);
+                    self.wrong(Problem::of_text("E037", place, &error, PATHS));
+                }
             }
         }
         if version.default {
@@ -372,11 +394,27 @@ impl Reader<'_> {
     }
 }
 
-/// A text that a parser refused: what stands after `; hint: ` is the hint.
-pub(super) fn text_problem(code: &'static str, place: Place, error: &str) -> Problem {
-    match error.split_once("; hint: ") {
-        Some((what, hint)) => Problem::error(code, place, what).hint(hint),
-        None => Problem::error(code, place, error),
+/// How paths are written.
+const PATHS: &str = "a path is e.g. `/v1/orders/{id}`, or `/files/{path*}` for all that follows";
+
+/// A host that cannot be read.
+pub(super) fn host_problem(place: Place, error: &str) -> Problem {
+    let hint = "an exact host is e.g. `api.example.com`, every host below one `*.example.com`";
+    Problem::of_text("E030", place, error, hint)
+}
+
+/// A regular expression that cannot be read: the parser draws a picture, of which the last line says what is wrong.
+fn regex_problem(code: &'static str, place: Place, text: &str, error: &str) -> Problem {
+    let last = error.lines().last().unwrap_or(error);
+    match last.strip_prefix("error: ") {
+        Some(reason) => {
+            let what = format!("the regular expression cannot be read: {reason}");
+            let hint = "it is for the whole text, without look-around; a `\\` before a sign takes it literally";
+            Problem::error(code, place, what)
+                .hint(hint)
+                .part(0..text.chars().count())
+        }
+        None => Problem::of_text(code, place, error, "say it more shortly"),
     }
 }
 

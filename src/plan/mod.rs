@@ -3,6 +3,7 @@
 mod action;
 mod compile;
 mod conflicts;
+mod environments;
 mod matching;
 mod pages;
 #[cfg(test)]

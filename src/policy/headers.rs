@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Env;
-use crate::base::problem::{Place, Problem};
+use crate::base::problem::{self, Place, Problem};
 use crate::exchange::{Edit, HeaderEdits};
 use crate::expr::{Encoding, Moment, Scope, Template};
 
@@ -175,13 +175,14 @@ fn header_name(env: &mut Env<'_>, place: &Place, name: &str) -> Option<HeaderNam
         "x-real-ip",
         "x-request-id",
     ];
+    let is_key = matches!(place.steps().last(), Some(problem::Step::Key(key)) if key == name);
+    let problem = |what: String| {
+        let problem = Problem::error("E033", place.clone(), what);
+        if is_key { problem.at_key() } else { problem }
+    };
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
-        let problem = Problem::error(
-            "E033",
-            place.clone(),
-            format!("`{name}` is not a header's name"),
-        );
-        env.problem(problem.hint("letters, digits and dashes, e.g. `x-tenant`"));
+        let what = format!("`{name}` is not a header's name");
+        env.problem(problem(what).hint("letters, digits and dashes, e.g. `x-tenant`"));
         return None;
     };
     if OURS.contains(&parsed.as_str()) {
@@ -189,13 +190,11 @@ fn header_name(env: &mut Env<'_>, place: &Place, name: &str) -> Option<HeaderNam
             "host" => "write `request.host`",
             _ => "the gateway writes it itself",
         };
-        env.problem(
-            Problem::error("E033", place.clone(), format!("`{name}` cannot be changed")).hint(hint),
-        );
+        env.problem(problem(format!("`{name}` cannot be changed")).hint(hint));
         return None;
     }
     if parsed.as_str().contains('_') {
-        let problem = Problem::error("E033", place.clone(), format!("`{name}` has an underscore"));
+        let problem = problem(format!("`{name}` has an underscore"));
         env.problem(problem.hint(format!("write `{}`", parsed.as_str().replace('_', "-"))));
         return None;
     }

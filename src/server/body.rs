@@ -7,7 +7,9 @@ use crate::exchange::Framing;
 /// The longest line before a chunk: a size of 16 digits and an extension nobody uses.
 const SIZE_LINE_MAX: usize = 256;
 /// All trailers together; they are not passed on.
-const TRAILERS_MAX: usize = 8 * 1024;
+const TRAILERS_BYTES_MAX: usize = 8 * 1024;
+/// So many lines of them.
+const TRAILERS_MAX: u8 = 100;
 
 /// How far a body has come.
 #[derive(Debug)]
@@ -24,6 +26,7 @@ pub(super) struct Chunks {
     step: Step,
     left: u64,
     line: usize,
+    trailers: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +57,7 @@ impl BodyEnd {
                 step: Step::Size,
                 left: 0,
                 line: 0,
+                trailers: 0,
             })
         } else {
             Self::Length(framing.content_length.unwrap_or(0))
@@ -142,11 +146,14 @@ impl Chunks {
             }
             (Step::TrailerStart, b'\r') => Some(Step::LastLf),
             (Step::TrailerStart | Step::Trailer, b'\t' | 0x20..=0x7e | 0x80..)
-                if self.line <= TRAILERS_MAX =>
+                if self.line <= TRAILERS_BYTES_MAX =>
             {
                 Some(Step::Trailer)
             }
-            (Step::Trailer, b'\r') => Some(Step::TrailerLf),
+            (Step::Trailer, b'\r') if self.trailers < TRAILERS_MAX => {
+                self.trailers += 1;
+                Some(Step::TrailerLf)
+            }
             (Step::TrailerLf, b'\n') => Some(Step::TrailerStart),
             (Step::LastLf, b'\n') => Some(Step::Done),
             _ => None,

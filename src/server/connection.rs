@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use pingora::apps::HttpServerApp;
@@ -13,11 +13,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
 use super::body::BodyEnd;
+use super::loan::Home;
 use super::stream::ClientStream;
 use crate::base::clock::SharedClock;
 use crate::base::forwarded::Scheme;
 use crate::exchange::{
-    Exchange, Fault, Framing, HeadLimits, RequestId, check_head, end_of_head, leading_empty_lines,
+    Exchange, Fault, Framing, HeadLimits, Next, RequestId, check_head, end_of_head,
+    leading_empty_lines,
 };
 use crate::gateway::{Proxy, State, raw_answer};
 use crate::plan::PlanHandle;
@@ -61,6 +63,7 @@ enum Head {
 pub(super) async fn serve(io: L4Stream, arrival: Arrival, shared: Arc<Shared>) {
     let mut stream = Box::new(ClientStream::new(io));
     let mut shutdown = shared.shutdown.clone();
+    let home = Home::default();
     for served in 1..=REQUESTS_MAX {
         let head = tokio::select! {
             biased;
@@ -75,12 +78,13 @@ pub(super) async fn serve(io: L4Stream, arrival: Arrival, shared: Arc<Shared>) {
         let raw = stream.take(length);
         match check_head(&raw, &shared.limits) {
             Ok((head, framing)) => {
-                let last = served == REQUESTS_MAX || *shutdown.borrow();
+                let no_more = served == REQUESTS_MAX || framing.next == Next::Anything;
+                let last = no_more || *shutdown.borrow();
                 let mut state = state(&arrival, &shared, framing);
                 state.closing = last;
-                stream.begin(BodyEnd::of(&framing), Arc::clone(&state.tunnel));
+                stream.begin(BodyEnd::of(&framing), Arc::clone(&state.signals));
                 let _active = shared.telemetry.began();
-                match request(stream, head, state, &shared).await {
+                match request(stream, head, state, &shared, &home).await {
                     Some(next) => stream = next,
                     None => return,
                 }
@@ -160,7 +164,9 @@ fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box<State> {
         exchange,
         environment: None,
         closing: false,
-        tunnel: Arc::new(AtomicBool::new(false)),
+        signals: Arc::default(),
+        picked: None,
+        unreachable: 0,
         interim: 0,
         clock: Arc::clone(&shared.clock),
     })
@@ -172,8 +178,10 @@ async fn request(
     head: bytes::BytesMut,
     state: Box<State>,
     shared: &Shared,
+    home: &Home,
 ) -> Option<Box<ClientStream>> {
-    let stream: Stream = stream;
+    let signals = Arc::clone(&state.signals);
+    let stream: Stream = Box::new(home.lend(stream, Arc::clone(&signals)));
     let mut session = ServerSession::new_http1(stream);
     session.set_pipelined_prefix(head);
     session.set_keepalive(Some(IDLE_MAX.as_secs()));
@@ -183,9 +191,12 @@ async fn request(
     let reused = shared
         .proxy
         .process_new_http(session, &shared.shutdown)
-        .await?;
-    let (stream, _) = reused.consume();
-    stream.into_any().downcast().ok()
+        .await;
+    if reused.is_some() {
+        signals.goes_on.store(true, Ordering::Release);
+    }
+    drop(reused);
+    home.take()
 }
 
 /// Answers what never became a request, and closes: where the next one begins nobody can say.

@@ -3,6 +3,7 @@
 mod body;
 mod connection;
 mod listener;
+mod loan;
 mod stream;
 #[cfg(test)]
 mod tests;

@@ -1,24 +1,20 @@
 //! A client's connection: it gives Pingora one request at a time, and keeps what belongs to the next.
 //!
 //! Pingora never sees a byte beyond the request it works on: the body ends where its framing says, strictly read, and what a
-//! client sends after it waits here until [`ClientStream::take_head`] asks for the next head.
+//! client sends after it waits here until the next head is taken.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
-use async_trait::async_trait;
 use bytes::{Buf, BytesMut};
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::{
-    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType,
-};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufWriter, ReadBuf};
 
 use super::body::BodyEnd;
+use crate::gateway::Signals;
 
 /// Head and first piece of a body leave in one write.
 const WRITE_BUFFER: usize = 16 * 1024;
@@ -32,7 +28,7 @@ pub(super) struct ClientStream {
     /// Read, but not yet given to anybody.
     ahead: BytesMut,
     end: BodyEnd,
-    tunnel: Arc<AtomicBool>,
+    signals: Arc<Signals>,
 }
 
 impl ClientStream {
@@ -42,8 +38,18 @@ impl ClientStream {
             io: BufWriter::with_capacity(WRITE_BUFFER, io),
             ahead,
             end: BodyEnd::none(),
-            tunnel: Arc::default(),
+            signals: Arc::default(),
         }
+    }
+
+    /// The socket.
+    pub(super) fn socket(&mut self) -> &mut L4Stream {
+        self.io.get_mut()
+    }
+
+    /// The socket, to look at.
+    pub(super) fn socket_ref(&self) -> &L4Stream {
+        self.io.get_ref()
     }
 
     /// What was read and not given to anybody.
@@ -62,10 +68,10 @@ impl ClientStream {
         self.ahead.split_to(length.min(self.ahead.len()))
     }
 
-    /// The request that begins now ends as `end` says; `tunnel` is set when both sides leave HTTP.
-    pub(super) fn begin(&mut self, end: BodyEnd, tunnel: Arc<AtomicBool>) {
+    /// The request that begins now ends as `end` says; the gateway tells by `signals` when both sides leave HTTP.
+    pub(super) fn begin(&mut self, end: BodyEnd, signals: Arc<Signals>) {
         self.end = end;
-        self.tunnel = tunnel;
+        self.signals = signals;
     }
 
     /// Nothing of the body is left on the way.
@@ -108,7 +114,13 @@ impl AsyncRead for ClientStream {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        let tunnel = this.tunnel.load(Ordering::Acquire);
+        // Who waits for the client has written what there is: it goes out now, also when it is part of a counted body.
+        if !this.io.buffer().is_empty()
+            && let Poll::Ready(Err(error)) = Pin::new(&mut this.io).poll_flush(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
+        let tunnel = this.signals.tunnel.load(Ordering::Acquire);
         if this.end.is_reached() && !tunnel {
             return this.poll_leaving(cx);
         }
@@ -154,45 +166,5 @@ impl AsyncWrite for ClientStream {
     }
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
-    }
-}
-
-#[async_trait]
-impl Shutdown for ClientStream {
-    async fn shutdown(&mut self) {
-        // The client may be gone already: nothing is lost then.
-        drop(tokio::io::AsyncWriteExt::shutdown(&mut self.io).await);
-    }
-}
-
-impl UniqueID for ClientStream {
-    fn id(&self) -> UniqueIDType {
-        self.io.get_ref().id()
-    }
-}
-
-impl Ssl for ClientStream {}
-
-#[async_trait]
-impl Peek for ClientStream {}
-
-impl GetTimingDigest for ClientStream {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.io.get_ref().get_timing_digest()
-    }
-}
-
-impl GetProxyDigest for ClientStream {
-    fn get_proxy_digest(&self) -> Option<Arc<pingora::protocols::raw_connect::ProxyDigest>> {
-        None
-    }
-}
-
-impl GetSocketDigest for ClientStream {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.io.get_ref().get_socket_digest()
-    }
-    fn set_socket_digest(&mut self, digest: SocketDigest) {
-        self.io.get_mut().set_socket_digest(digest);
     }
 }

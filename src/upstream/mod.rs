@@ -9,11 +9,12 @@ mod tests;
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, Peer};
 use pingora_load_balancing::discovery::ServiceDiscovery;
 use pingora_load_balancing::{Backend, Backends, Extensions};
 
@@ -38,16 +39,21 @@ pub struct Upstream {
     backends: Backends,
     discovery: Arc<Discovery>,
     ready: ArcSwapOption<Ready>,
+    /// A shorter time to live is taken for this.
+    ttl_min: Duration,
 }
 
 /// One address that a request can be sent to.
 #[derive(Debug)]
 pub struct Target {
-    /// The address.
+    /// The address; of several the first.
     pub addr: SocketAddr,
     /// What was written: `http://users.internal:8080` without the scheme.
     pub authority: Arc<str>,
-    peer: HttpPeer,
+    /// One for each address of the target's name.
+    peers: Box<[HttpPeer]>,
+    /// Counts up when the address in use takes no connections.
+    turn: AtomicUsize,
 }
 
 struct Ready {
@@ -65,8 +71,8 @@ struct Written {
     host: Arc<str>,
     port: u16,
     weight: u16,
-    /// The address written, or the last one found.
-    address: ArcSwapOption<SocketAddr>,
+    /// The address written, or the last ones found, the one in use first.
+    addresses: ArcSwapOption<Addresses>,
     is_name: bool,
 }
 
@@ -92,23 +98,27 @@ impl Discovery {
     fn known(&self) -> BTreeSet<Backend> {
         let mut known: BTreeSet<Backend> = BTreeSet::new();
         for written in &self.targets {
-            let Some(addr) = written.address.load_full() else {
+            let Some(addresses) = written.addresses.load_full() else {
+                continue;
+            };
+            let Some(addr) = addresses.0.first().copied() else {
                 continue;
             };
             let mut weight = usize::from(written.weight);
             let mut ext = Extensions::new();
             ext.insert(Arc::clone(&written.authority));
+            ext.insert(addresses);
             // The same address twice (two names, or a name and an address) is one target with both weights.
             let same = known
                 .iter()
-                .find(|backend| backend.addr.as_inet() == Some(&*addr))
+                .find(|backend| backend.addr.as_inet() == Some(&addr))
                 .cloned();
             if let Some(same) = same {
                 weight += same.weight;
                 known.remove(&same);
             }
             known.insert(Backend {
-                addr: pingora::protocols::l4::socket::SocketAddr::Inet(*addr),
+                addr: pingora::protocols::l4::socket::SocketAddr::Inet(addr),
                 weight,
                 ext,
             });
@@ -130,6 +140,7 @@ impl Upstream {
             backends,
             discovery,
             ready: ArcSwapOption::empty(),
+            ttl_min: resolve::TTL_MIN,
         }
     }
 
@@ -145,6 +156,15 @@ impl Upstream {
             .targets
             .iter()
             .map(|written| &*written.authority)
+    }
+
+    /// Whether there is an address to send to; there is none while no name has one.
+    #[must_use]
+    pub fn has_target(&self) -> bool {
+        self.ready
+            .load()
+            .as_ref()
+            .is_some_and(|ready| !ready.targets.is_empty())
     }
 
     /// Chooses the target of one attempt; `None` while no name has an address.
@@ -173,7 +193,7 @@ impl Upstream {
                 continue;
             };
             let first = tokio::time::timeout(patience, names.look_up(&written.host)).await;
-            let ttl = first.map_or(resolve::TTL_MIN, |found| self.found(index, found));
+            let ttl = first.map_or(self.ttl_min, |found| self.found(index, found));
             guards.push(spawner.spawn(resolve::keep(
                 Arc::clone(self),
                 index,
@@ -193,18 +213,24 @@ impl Upstream {
         match answer {
             Ok(found) => {
                 // The address in use stays while the name still has it: a rotation of the answer is no change.
-                let current = written.address.load_full();
-                let keep = current.is_some_and(|addr| found.addresses.contains(&addr.ip()));
-                if let Some(first) = found.addresses.first().filter(|_| !keep) {
+                let current = written.addresses.load_full();
+                let current = current.as_deref().and_then(|known| known.0.first());
+                let in_use = current.filter(|addr| found.addresses.contains(&addr.ip()));
+                let others = found.addresses.iter();
+                let others = others.map(|ip| SocketAddr::new(*ip, written.port));
+                let others = others.filter(|addr| Some(addr) != in_use);
+                let addresses: Box<[SocketAddr]> =
+                    in_use.copied().into_iter().chain(others).collect();
+                if !addresses.is_empty() {
                     written
-                        .address
-                        .store(Some(Arc::new(SocketAddr::new(*first, written.port))));
+                        .addresses
+                        .store(Some(Arc::new(Addresses(addresses))));
                 }
-                found.ttl.clamp(resolve::TTL_MIN, resolve::TTL_MAX)
+                found.ttl.clamp(self.ttl_min, resolve::TTL_MAX)
             }
             Err(error) => {
                 log::warn!(upstream:% = self.name, host:% = written.host, error:% = error; "name not found, the last address is kept");
-                resolve::TTL_MIN
+                self.ttl_min
             }
         }
     }
@@ -223,14 +249,14 @@ impl Upstream {
 impl Written {
     fn new(spec: &TargetSpec) -> Self {
         let url = &spec.url;
-        let address = url.ip().map(|ip| Arc::new(SocketAddr::new(ip, url.port())));
+        let address = url.ip().map(|ip| SocketAddr::new(ip, url.port()));
         Self {
             authority: url.authority().into(),
             host: url.host().into(),
             port: url.port(),
             weight: spec.weight.get(),
             is_name: address.is_none(),
-            address: ArcSwapOption::from(address),
+            addresses: ArcSwapOption::from(address.map(|addr| Arc::new(Addresses([addr].into())))),
         }
     }
 }
@@ -248,10 +274,14 @@ impl Ready {
                 .get::<Arc<str>>()
                 .cloned()
                 .unwrap_or_else(|| addr.to_string().into());
+            let only = [addr];
+            let addresses = backend.ext.get::<Arc<Addresses>>();
+            let addresses = addresses.map_or(&only[..], |addresses| &addresses.0);
             targets.push(Target {
                 addr,
                 authority,
-                peer: peer(addr, group),
+                peers: addresses.iter().map(|addr| peer(*addr, group)).collect(),
+                turn: AtomicUsize::new(0),
             });
             weights.push(u32::try_from(backend.weight).unwrap_or(u32::MAX));
         }
@@ -262,10 +292,19 @@ impl Ready {
     }
 }
 
+/// The addresses of one target.
+struct Addresses(Box<[SocketAddr]>);
+
 /// A target that was chosen; it lives as long as the choice, whatever is published meanwhile.
 pub struct Picked {
     ready: Arc<Ready>,
     index: usize,
+}
+
+impl std::fmt::Debug for Picked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Picked").field(&self.target()).finish()
+    }
 }
 
 impl Picked {
@@ -277,10 +316,33 @@ impl Picked {
 }
 
 impl Target {
-    /// What Pingora needs to connect.
+    /// What Pingora needs to connect; none only for a target without addresses, which there is not.
     #[must_use]
-    pub fn peer(&self) -> Box<HttpPeer> {
-        Box::new(self.peer.clone())
+    pub fn peer(&self) -> Option<Box<HttpPeer>> {
+        // Relaxed: which address is tried first is a matter of speed only.
+        let turn = self.turn.load(Ordering::Relaxed);
+        let index = turn.checked_rem(self.peers.len())?;
+        self.peers.get(index).map(|peer| Box::new(peer.clone()))
+    }
+
+    /// How many addresses its name has.
+    #[must_use]
+    pub fn addresses(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Nobody takes connections at `failed`: the next address comes first from now on.
+    pub fn avoid(&self, failed: &HttpPeer) {
+        let turn = self.turn.load(Ordering::Relaxed);
+        let index = turn.checked_rem(self.peers.len()).unwrap_or(0);
+        let in_use = self.peers.get(index).map(Peer::address);
+        if in_use == Some(failed.address()) {
+            // Somebody else may have noticed at the same time: one step is enough.
+            let next = turn.wrapping_add(1);
+            let relaxed = Ordering::Relaxed;
+            let first = self.turn.compare_exchange(turn, next, relaxed, relaxed);
+            log::debug!(target:% = self.authority, address:% = failed, first = first.is_ok(); "address avoided");
+        }
     }
 }
 

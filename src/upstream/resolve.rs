@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_resolver::TokioResolver;
+use hickory_resolver::config::LookupIpStrategy;
 
 use super::Upstream;
 
@@ -43,7 +44,11 @@ impl SystemNames {
     /// Reads the system's settings; without any, every name is unknown.
     #[must_use]
     pub fn new() -> Self {
-        let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build());
+        let resolver = TokioResolver::builder_tokio().and_then(|mut builder| {
+            // Both kinds: who serves `localhost` may do so at one of them only.
+            builder.options_mut().ip_strategy = LookupIpStrategy::Ipv4AndIpv6;
+            builder.build()
+        });
         match resolver {
             Ok(resolver) => Self(Some(resolver)),
             Err(error) => {

@@ -66,30 +66,38 @@ impl Spec {
                     .hint("a route is given up before it ends"),
             );
         }
-        if let Some(docs) = &self.docs {
-            for relation in ["deprecation", "sunset"] {
-                let Ok(value) = HeaderValue::from_str(&format!(
-                    "<{docs}>; rel=\"{relation}\"; type=\"text/html\""
-                )) else {
-                    env.problem(
-                        Problem::error("E030", env.place.key("docs"), "`docs` is not a URL")
-                            .hint("e.g. `https://docs.example.com/v2`"),
-                    );
-                    return None;
-                };
-                if (relation == "deprecation" && self.deprecated.is_some())
-                    || (relation == "sunset" && self.sunset.is_some())
-                {
-                    headers.push((LINK, value));
-                }
-            }
-        }
+        self.docs_links(env, &mut headers);
         let successor = self.successor_link(env);
         Some(Lifecycle {
             sunset_millis: self.sunset.map(Date::unix_millis),
             headers,
             successor,
         })
+    }
+
+    /// Where people read more, for each date that is given.
+    fn docs_links(&self, env: &mut Env<'_>, headers: &mut Vec<(HeaderName, HeaderValue)>) {
+        let Some(docs) = &self.docs else { return };
+        let dates = [
+            ("deprecation", self.deprecated.is_some()),
+            ("sunset", self.sunset.is_some()),
+        ];
+        let place = env.place.key("docs");
+        if !dates.iter().any(|(_, given)| *given) {
+            let problem = Problem::error("E030", place.clone(), "`docs` about no date");
+            env.problem(problem.hint("add `deprecated` or `sunset`"));
+        }
+        let is_url = docs.contains(':') && !docs.contains(['<', '>', '"', ' ']);
+        for (relation, _) in dates.iter().filter(|(_, given)| *given) {
+            let text = format!("<{docs}>; rel=\"{relation}\"; type=\"text/html\"");
+            match HeaderValue::from_str(&text) {
+                Ok(value) if is_url => headers.push((LINK, value)),
+                _ => {
+                    let problem = Problem::error("E030", place, "`docs` is not a URL");
+                    return env.problem(problem.hint("e.g. `https://docs.example.com/v2`"));
+                }
+            }
+        }
     }
 
     /// The path of the successor, with the parameters that both routes have.
@@ -118,8 +126,12 @@ impl Spec {
             .all(|param| env.route.params.contains(param))
         {
             // The parameters of the successor are not known here: its path is named up to the first of them.
-            let known = path.split('{').next().unwrap_or("/").to_owned();
-            return env.template(&known, &place, Moment::Request);
+            let known = path.split('{').next().unwrap_or_default();
+            let known = match known.trim_end_matches('/') {
+                "" => "/",
+                known => known,
+            };
+            return env.template(known, &place, Moment::Request);
         }
         env.template(&path.replace("*}", "}"), &place, Moment::Request)
     }

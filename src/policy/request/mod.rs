@@ -109,13 +109,24 @@ impl Spec {
             );
             return None;
         }
-        match canon::canonical_pattern(text) {
-            Ok(text) => env.template(&text, &place, Moment::Request),
+        // `{path}` brings its own slash, or is empty: `rewritten` sees to what is left then.
+        let whole = if begins_with_rest {
+            format!("/{text}")
+        } else {
+            text.to_owned()
+        };
+        match canon::canonical_pattern(&whole) {
+            Ok(whole) => {
+                let text = whole.get(usize::from(begins_with_rest)..).unwrap_or(&whole);
+                env.template(text, &place, Moment::Request)
+            }
             Err(fault) => {
-                env.problem(
-                    Problem::error("E034", place, format!("{fault}"))
-                        .hint("percent-encode what is not a path character"),
-                );
+                let hint = if text.split('/').any(|segment| matches!(segment, "." | "..")) {
+                    "write the path without dot segments"
+                } else {
+                    "percent-encode what is not a path character"
+                };
+                env.problem(Problem::error("E034", place, format!("{fault}")).hint(hint));
                 None
             }
         }
@@ -151,12 +162,13 @@ impl Spec {
     }
 }
 
-/// A path template as pieces; none when it quotes anything but path parameters.
+/// A path template as pieces; none when it quotes anything but path parameters. A path to match may say `{rest*}`.
 fn pieces(template: &str, env: &Env<'_>) -> Option<Vec<Piece>> {
     let mut pieces = Vec::new();
     let mut rest = template;
     while let Some((text, tail)) = rest.split_once('{') {
         let (name, tail) = tail.split_once('}')?;
+        let name = name.strip_suffix('*').unwrap_or(name);
         let index = env.route.params.iter().position(|param| param == name)?;
         if !text.is_empty() {
             pieces.push(Piece::Text(text.to_owned()));

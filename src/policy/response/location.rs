@@ -159,6 +159,13 @@ impl CookieRule<'_> {
         let undone = self
             .back
             .and_then(|back| back.undo(value).or_else(|| back.undo(&format!("{value}/"))));
-        Some(undone.unwrap_or_else(|| value.to_owned()))
+        let Some(undone) = undone else {
+            return Some(value.to_owned());
+        };
+        // The upstream's root is the prefix itself, with or without a slash: RFC 6265 section 5.1.4 lets the shorter match both.
+        let shorter = undone
+            .strip_suffix('/')
+            .filter(|path| value == "/" && !path.is_empty());
+        Some(shorter.unwrap_or(&undone).to_owned())
     }
 }
