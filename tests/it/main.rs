@@ -1,3 +1,15 @@
 //! The gateway as its users meet it: the real binary, real sockets, a recording origin behind it.
 
+mod browser;
+mod bulk;
+mod cli;
+mod examples;
+mod hostile;
+mod plans;
+mod problems;
+mod proxying;
+mod readme;
+mod reference;
+mod rewrite;
+mod routing;
 mod support;

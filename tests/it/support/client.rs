@@ -385,7 +385,8 @@ impl Client {
             .buffer
             .len()
             .min(usize::try_from(left).unwrap_or(usize::MAX));
-        let data: Vec<u8> = self.buffer.drain(..length).collect();
+        let rest = self.buffer.split_off(length);
+        let data = std::mem::replace(&mut self.buffer, rest);
         if let Body::Length(left) | Body::Chunk(left) = &mut self.body {
             *left -= data.len() as u64;
         }

@@ -33,7 +33,8 @@ pub(crate) use origin::{ConnectionSeen, Origin, Recorded};
 pub(crate) use process::{Gateway, Output, Process, Setup, run, run_cli};
 pub(crate) use reply::{Early, Reply, Script};
 pub(crate) use tools::{
-    Nginx, Node, PythonFiles, calls, chromium_dump, debian, free_port, internet_calls, traced,
+    Browser, Nginx, Node, PythonFiles, calls, chromium_dump, debian, free_port, internet_calls,
+    traced,
 };
 
 use std::time::Duration;

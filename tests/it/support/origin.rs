@@ -165,6 +165,11 @@ impl Origin {
         self.shared.state().connections[connection].bytes.clone()
     }
 
+    /// How many bytes of large replies the gateway (or the kernel for it) has taken on that connection.
+    pub(crate) fn sent(&self, connection: usize) -> u64 {
+        self.shared.state().connections[connection].pattern_sent
+    }
+
     /// Waits until `n` requests came whole.
     pub(crate) fn wait_for(&self, n: u64) -> Vec<Recorded> {
         self.wait(&format!("{n} whole requests"), |state| state.complete >= n);
@@ -289,6 +294,7 @@ struct State {
 struct Kept {
     seen: ConnectionSeen,
     bytes: Vec<u8>,
+    pattern_sent: u64,
 }
 
 struct Live {
@@ -326,6 +332,11 @@ impl Shared {
             state.live.insert(id, live);
             Some((id, link))
         })
+    }
+
+    /// Counts what of the pattern the gateway took.
+    pub(super) fn sent(&self, connection: usize, bytes: u64) {
+        self.change(|state| state.connections[connection].pattern_sent += bytes);
     }
 
     /// Keeps what came on a connection.

@@ -77,8 +77,8 @@ pub(super) enum Step {
     Wait(Gate),
     /// That many bytes of the pattern.
     Pattern(u64),
-    /// The pattern in chunks of 64 KiB, until the gateway goes away.
-    Endless,
+    /// That many bytes of the pattern in chunks of at most 64 KiB, and the last chunk.
+    Chunks(u64),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -195,10 +195,15 @@ impl Reply {
         Self::of(head, vec![Step::Pattern(bytes)])
     }
 
+    /// The same in chunks.
+    pub(crate) fn large_chunked(bytes: u64) -> Self {
+        let head = head(200, &[("Transfer-Encoding", "chunked")]);
+        Self::of(head, vec![Step::Chunks(bytes)])
+    }
+
     /// The pattern in chunks, without end.
     pub(crate) fn endless() -> Self {
-        let head = head(200, &[("Transfer-Encoding", "chunked")]);
-        Self::of(head, vec![Step::Endless])
+        Self::large_chunked(u64::MAX)
     }
 
     /// Content-Length `declared`, then only `body`, then the connection closes.

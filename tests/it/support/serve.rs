@@ -331,17 +331,21 @@ impl Pen {
             Step::Send(bytes) => self.stream.write_all(bytes),
             Step::Wait(_) => Ok(()),
             Step::Pattern(bytes) => self.write_pattern(0, *bytes),
-            Step::Endless => {
-                let mut offset = 0;
-                loop {
-                    self.stream
-                        .write_all(format!("{CHUNK_BYTES:x}\r\n").as_bytes())?;
-                    self.write_pattern(offset, CHUNK_BYTES)?;
-                    self.stream.write_all(b"\r\n")?;
-                    offset += CHUNK_BYTES;
-                }
-            }
+            Step::Chunks(bytes) => self.write_chunks(*bytes),
         }
+    }
+
+    fn write_chunks(&mut self, bytes: u64) -> io::Result<()> {
+        let mut offset = 0;
+        while offset < bytes {
+            let length = CHUNK_BYTES.min(bytes - offset);
+            self.stream
+                .write_all(format!("{length:x}\r\n").as_bytes())?;
+            self.write_pattern(offset, length)?;
+            self.stream.write_all(b"\r\n")?;
+            offset += length;
+        }
+        self.stream.write_all(b"0\r\n\r\n")
     }
 
     fn write_pattern(&mut self, mut offset: u64, bytes: u64) -> io::Result<()> {
@@ -349,6 +353,7 @@ impl Pen {
         while offset < end {
             let piece = self.shared.pattern.slice(offset, end - offset);
             self.stream.write_all(piece)?;
+            self.shared.sent(self.id, piece.len() as u64);
             offset += piece.len() as u64;
         }
         Ok(())

@@ -175,7 +175,7 @@ pub(crate) struct PythonFiles {
 impl PythonFiles {
     #[track_caller]
     pub(crate) fn start(dir: &Path) -> Self {
-        let mut command = Command::new(debian("python3-minimal", "python3"));
+        let mut command = Command::new(debian("python3", "python3"));
         command.args([
             "-u",
             "-m",
@@ -244,10 +244,8 @@ impl Node {
     }
 }
 
-/// What a headless Chromium makes of a page: the DOM after its scripts ran.
-#[track_caller]
-pub(crate) fn chromium_dump(url: &str, extra_args: &[&str]) -> String {
-    let profile = tempfile::tempdir().expect("a temporary directory");
+/// A headless Chromium about to be started, with a profile of its own.
+fn chromium(profile: &Path) -> Command {
     let mut command = Command::new(debian("chromium", "chromium"));
     command.args([
         "--headless",
@@ -262,20 +260,52 @@ pub(crate) fn chromium_dump(url: &str, extra_args: &[&str]) -> String {
         "--disable-default-apps",
         "--disable-extensions",
         "--disable-sync",
-        "--dump-dom",
-        "--virtual-time-budget=10000",
     ]);
-    command.arg(format!("--user-data-dir={}", profile.path().display()));
+    command.arg(format!("--user-data-dir={}", profile.display()));
+    command.env("HOME", profile);
     command
-        .env("HOME", profile.path())
-        .args(extra_args)
-        .arg(url);
-    let output = run(&mut command, DEADLINE * 3);
+}
+
+/// What a headless Chromium makes of a page: the DOM after its scripts ran.
+#[track_caller]
+pub(crate) fn chromium_dump(url: &str, extra_args: &[&str]) -> String {
+    let profile = tempfile::tempdir().expect("a temporary directory");
+    let mut command = chromium(profile.path());
+    command.args(["--dump-dom", "--virtual-time-budget=10000"]);
+    let output = run(command.args(extra_args).arg(url), DEADLINE * 3);
     assert!(
         output.code == 0 && !output.stdout.is_empty(),
         "chromium and {url}: {output:?}"
     );
     output.stdout
+}
+
+/// A headless Chromium that shows a page, in real time, until it is dropped. What its scripts find out they have to send
+/// to an origin of the test.
+pub(crate) struct Browser {
+    process: Process,
+    profile: TempDir,
+}
+
+impl Browser {
+    #[track_caller]
+    pub(crate) fn open(url: &str) -> Self {
+        let profile = tempfile::tempdir().expect("a temporary directory");
+        let process = Process::start(chromium(profile.path()).arg(url));
+        Self { process, profile }
+    }
+
+    pub(crate) fn process(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("what chromium wrote:\n{}", self.process.log());
+        }
+    }
 }
 
 /// Runs a command under strace: how it ended, and its network calls, one a line.

@@ -1,0 +1,632 @@
+//! Every file in `conf/examples` is valid as it stands, and a request shows what it is about.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first thing that is not as expected"
+)]
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::support::{Client, DEADLINE, Gateway, Origin, Recorded, Reply, Response, Setup, run};
+
+/// One test an example; a file that is not named here fails `every_example_is_exercised`.
+macro_rules! examples {
+    ($($name:ident,)*) => {
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+        $(#[test]
+        fn $name() {
+            exercises::$name(Example::read(stringify!($name)));
+        })*
+    };
+}
+
+examples! {
+    defaults,
+    environments,
+    errors,
+    expressions,
+    headers,
+    interpolation,
+    lifecycle,
+    listeners,
+    maintenance,
+    redirect,
+    request,
+    respond,
+    response,
+    rewrite,
+    routing_conditions,
+    routing_hosts,
+    routing_paths,
+    secrets,
+    versions,
+    weighted_targets,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/examples")
+}
+
+#[test]
+fn every_example_is_exercised() {
+    let files = std::fs::read_dir(folder()).unwrap();
+    let names: BTreeSet<String> = files
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    let exercised: BTreeSet<String> = NAMES.iter().map(|&name| name.to_owned()).collect();
+    assert_eq!(names, exercised);
+}
+
+/// A checked example, on its way to a gateway.
+struct Example {
+    name: &'static str,
+    text: String,
+    setup: Vec<(String, String)>,
+    files: Vec<(String, Vec<u8>)>,
+}
+
+impl Example {
+    /// Reads an example and checks it as it stands.
+    #[track_caller]
+    fn read(name: &'static str) -> Self {
+        let path = folder().join(format!("{name}.yaml"));
+        let mut check = Command::new(env!("CARGO_BIN_EXE_doorward"));
+        check
+            .args(["check", "--no-env", "--deny-warnings", "--config"])
+            .arg(&path);
+        let checked = run(check.current_dir(folder()), DEADLINE);
+        assert_eq!(checked.code, 0, "{name}: {}", checked.stderr);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let first = text.lines().next().unwrap_or_default();
+        let schema = "# yaml-language-server: $schema=/usr/share/doorward/schema.json";
+        assert_eq!(first, schema, "{name}");
+        let example = Self {
+            name,
+            text,
+            setup: Vec::new(),
+            files: Vec::new(),
+        };
+        example.replace("127.0.0.1:8080", "127.0.0.1:0")
+    }
+
+    /// Puts one text of the example in place of another; it must be there.
+    #[track_caller]
+    fn replace(mut self, from: &str, to: &str) -> Self {
+        assert!(self.text.contains(from), "{}: no `{from}`", self.name);
+        self.text = self.text.replace(from, to);
+        self
+    }
+
+    /// Puts an origin in place of the target `127.0.0.1:PORT`.
+    #[track_caller]
+    fn target(self, port: u16, origin: &Origin) -> Self {
+        self.replace(&format!("127.0.0.1:{port}"), &origin.addr().to_string())
+    }
+
+    fn env(mut self, name: &str, value: &str) -> Self {
+        self.setup.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// A file of the examples that the config names.
+    fn with_file(self, name: &str) -> Self {
+        let bytes = std::fs::read(folder().join(name)).unwrap();
+        self.file(name, bytes)
+    }
+
+    fn file(mut self, name: &str, bytes: impl Into<Vec<u8>>) -> Self {
+        self.files.push((name.to_owned(), bytes.into()));
+        self
+    }
+
+    #[track_caller]
+    fn start(self) -> Gateway {
+        let left = (3001..3010).find(|port| self.text.contains(&format!("127.0.0.1:{port}")));
+        assert_eq!(left, None, "{}: a target without an origin", self.name);
+        let mut setup = Setup::new(&self.text);
+        for (name, value) in &self.setup {
+            setup = setup.env(name, value);
+        }
+        for (name, bytes) in &self.files {
+            setup = setup.file(name, bytes);
+        }
+        setup.spawn()
+    }
+}
+
+/// An origin that says its name.
+fn named(name: &'static str) -> Origin {
+    Origin::answer(move |_| Reply::ok(name))
+}
+
+#[track_caller]
+fn ask(gateway: &Gateway, target: &str, headers: &[(&str, &str)]) -> Response {
+    gateway.client().request("GET", target, headers, b"")
+}
+
+/// What a GET with these headers is answered with 200.
+#[track_caller]
+fn text(gateway: &Gateway, target: &str, headers: &[(&str, &str)]) -> String {
+    ask(gateway, target, headers).expect(200).text()
+}
+
+/// One request through the gateway, as the origin got it.
+#[track_caller]
+fn seen(gateway: &Gateway, origin: &Origin, target: &str, headers: &[(&str, &str)]) -> Recorded {
+    ask(gateway, target, headers).expect(200);
+    origin.last()
+}
+
+mod exercises {
+    use super::*;
+
+    pub(super) fn routing_hosts(example: Example) {
+        let (api, tenants) = (named("api"), named("tenants"));
+        let (europe, site) = (named("europe"), named("site"));
+        let example = example.target(3001, &api).target(3002, &tenants);
+        let gateway = example.target(3003, &europe).target(3004, &site).start();
+        for (host, answer) in [
+            ("api.example.com", "api"),
+            ("API.example.com.:80", "api"),
+            ("api.eu.example.com", "api"),
+            ("shop.eu.example.com", "europe"),
+            ("shop.example.com", "tenants"),
+            ("a.b.example.com", "tenants"),
+            ("example.com", "site"),
+            ("elsewhere.test", "site"),
+        ] {
+            assert_eq!(text(&gateway, "/", &[("Host", host)]), answer, "{host}");
+        }
+    }
+
+    pub(super) fn routing_paths(example: Example) {
+        let gateway = example.start();
+        for (path, answer) in [
+            ("/orders/newest", "newest"),
+            ("/orders/a%20b", "order a b"),
+            ("/orders/17", "numbered order 17"),
+            ("/files/a/b.txt", "file a/b.txt"),
+            ("/docs", "docs "),
+            ("/docs/x/y", "docs /x/y"),
+            ("/2026-07.html", "article of 07/2026"),
+        ] {
+            assert_eq!(text(&gateway, path, &[]), answer, "{path}");
+        }
+        for path in ["/docsx", "/orders", "/orders/17/items", "/2026-7.html"] {
+            ask(&gateway, path, &[]).expect(404);
+        }
+    }
+
+    pub(super) fn routing_conditions(example: Example) {
+        let gateway = example.start();
+        let beta = ("X-Beta", "");
+        let team = ("X-Team", "search");
+        for (target, headers, answer) in [
+            ("/search", &[][..], "search"),
+            ("/search", &[beta], "search, beta"),
+            ("/search?limit=100", &[], "search, wide"),
+            ("/search?limit=99", &[], "search"),
+            ("/search?limit=100", &[beta], "search, beta"),
+            (
+                "/search",
+                &[("Cookie", "a=b; session=m-7")],
+                "search, member",
+            ),
+            ("/search", &[("Cookie", "session=g-7")], "search"),
+            ("/search?debug", &[team, beta], "search, staff"),
+            ("/search", &[team], "search"),
+            ("/intranet", &[], "intranet"),
+            ("/season", &[], "in season"),
+            ("/report", &[], "report"),
+        ] {
+            assert_eq!(
+                text(&gateway, target, headers),
+                answer,
+                "{target} {headers:?}"
+            );
+        }
+        let refused = gateway.client().request("POST", "/report", &[], b"");
+        assert_eq!(
+            refused.expect(405).header("allow"),
+            Some("GET, HEAD, OPTIONS")
+        );
+    }
+
+    pub(super) fn expressions(example: Example) {
+        let gateway = example.start();
+        let host = ("Host", "api.test");
+        let order = ask(&gateway, "/orders/4711?page=2", &[host]).json();
+        let expected = serde_json::json!({ "order": "4711", "via": "GET api.test", "page": "2" });
+        assert_eq!(order, expected);
+        assert_eq!(ask(&gateway, "/orders/7", &[]).json()["archived"], true);
+        assert_eq!(ask(&gateway, "/orders/x7", &[]).json()["order"], "x7");
+        let german = [("Accept-Language", "de-CH, en")];
+        assert_eq!(text(&gateway, "/hello?lang=de", &[]), "Guten Tag");
+        assert_eq!(text(&gateway, "/hello", &german), "Guten Tag");
+        assert_eq!(text(&gateway, "/hello", &[]), "Good day, 127.0.0.1");
+        assert_eq!(text(&gateway, "/start", &[("X-Client", "ios")]), "app");
+        assert_eq!(text(&gateway, "/start", &[("X-Client", "tv")]), "web");
+        assert_eq!(text(&gateway, "/start", &[]), "web");
+    }
+
+    pub(super) fn rewrite(example: Example) {
+        let orders =
+            Origin::answer(|request| Reply::fixed(201, &[("Location", &request.path)], ""));
+        let shop = named("shop");
+        let gateway = example.target(3001, &orders).target(3002, &shop).start();
+        let answer = ask(&gateway, "/v1/orders/a%2Cb", &[]).expect(201);
+        assert_eq!(orders.last().target, "/internal/orders/a%2Cb");
+        assert_eq!(answer.header("location"), Some("/v1/orders/a%2Cb"));
+        let cart = seen(&gateway, &shop, "/shop/cart?x=1", &[]);
+        assert_eq!(cart.target, "/cart?x=1");
+        assert_eq!(cart.header("x-forwarded-prefix"), Some("/shop"));
+        assert_eq!(
+            seen(&gateway, &shop, "/archive/7", &[]).target,
+            "/old/shop/7"
+        );
+        let language = [("Accept-Language", "de")];
+        let search = seen(&gateway, &shop, "/search?q=tea&debug=1&v=1", &language);
+        assert_eq!(search.target, "/find?q=tea&lang=de&v=2");
+        assert_eq!(search.header("host"), Some("search.internal"));
+    }
+
+    pub(super) fn headers(example: Example) {
+        let app = Origin::answer(|_| {
+            let headers = [
+                ("X-Internal-Cost", "3"),
+                ("X-App-Version", "9"),
+                ("Cache-Control", "public"),
+            ];
+            Reply::fixed(200, &headers, "")
+        });
+        let gateway = example.target(3001, &app).start();
+        let sent = [
+            ("Cookie", "a=b"),
+            ("X-Old-Tenant", "t1"),
+            ("X-Source", "client"),
+            ("X-Page", "forged"),
+            ("X-Tag", "theirs"),
+        ];
+        let answer = ask(&gateway, "/users/7", &sent).expect(200);
+        let request = app.last();
+        let pairs = [
+            ("cookie", None),
+            ("x-old-tenant", None),
+            ("x-tenant", Some("t1")),
+            ("x-source", Some("gateway")),
+            ("x-path-user", Some("7")),
+            ("x-page", None),
+        ];
+        for (name, value) in pairs {
+            assert_eq!(request.header(name), value, "{name}");
+        }
+        assert_eq!(request.headers_all("x-tag"), ["theirs", "edge"]);
+        let pairs = [
+            ("x-internal-cost", None),
+            ("x-app-version", None),
+            ("x-version", Some("9")),
+            ("cache-control", Some("no-store")),
+            ("x-route", Some("app")),
+        ];
+        for (name, value) in pairs {
+            assert_eq!(answer.header(name), value, "{name}");
+        }
+    }
+
+    pub(super) fn redirect(example: Example) {
+        let gateway = example.start();
+        for (host, target, status, location) in [
+            (
+                "example.com",
+                "/a?b=c",
+                308,
+                "https://www.example.com/a?b=c",
+            ),
+            ("example.net", "/old/a?b=c", 308, "/new/a?b=c"),
+            (
+                "example.net",
+                "/go/spring",
+                302,
+                "http://shop.example.com/campaigns/spring",
+            ),
+        ] {
+            let answer = ask(&gateway, target, &[("Host", host)]).expect(status);
+            assert_eq!(answer.header("location"), Some(location));
+        }
+    }
+
+    pub(super) fn respond(example: Example) {
+        let gateway = example.with_file("files/robots.txt").start();
+        let ping = ask(&gateway, "/ping", &[]).expect(200);
+        assert_eq!(ping.text(), "pong\n");
+        assert_eq!(
+            ping.header("content-type"),
+            Some("text/plain; charset=utf-8")
+        );
+        let who = ask(&gateway, "/who/Ada%20L", &[]).expect(203);
+        let expected = serde_json::json!({ "name": "Ada L", "ip": "127.0.0.1", "known": false, "tags": ["a", "b"] });
+        assert_eq!(who.json(), expected);
+        assert_eq!(who.header("cache-control"), Some("no-store"));
+        assert_eq!(who.header("x-request"), who.header("x-request-id"));
+        let robots = std::fs::read_to_string(folder().join("files/robots.txt")).unwrap();
+        assert_eq!(text(&gateway, "/robots.txt", &[]), robots);
+        assert_eq!(ask(&gateway, "/favicon.ico", &[]).expect(204).text(), "");
+    }
+
+    pub(super) fn maintenance(example: Example) {
+        let app = named("app");
+        let gateway = example.target(3001, &app).start();
+        let reports = ask(&gateway, "/reports/7", &[]).expect(503);
+        assert_eq!(reports.header("retry-after"), Some("600"));
+        assert_eq!(reports.json()["detail"], "Reports are back at noon.");
+        let export = ask(&gateway, "/export", &[]).expect(503);
+        assert_eq!(export.header("retry-after"), Some("60"));
+        assert_eq!(text(&gateway, "/other", &[]), "app");
+        assert_eq!(app.count(), 1);
+    }
+
+    pub(super) fn lifecycle(example: Example) {
+        let app = named("app");
+        let gateway = example.target(3001, &app).start();
+        let old = ask(&gateway, "/v1/orders/7", &[]).expect(200);
+        assert_eq!(old.header("deprecation"), Some("@1788220800"));
+        assert_eq!(old.header("sunset"), Some("Thu, 31 Dec 2099 00:00:00 GMT"));
+        let links = old.headers_all("link").join(", ");
+        assert!(
+            links.contains("</v2/orders/7>; rel=\"successor-version\""),
+            "{links}"
+        );
+        assert!(
+            links.contains("<https://docs.example.com/v2>; rel=\"deprecation\""),
+            "{links}"
+        );
+        let new = ask(&gateway, "/v2/orders/7", &[]).expect(200);
+        assert_eq!(new.header("deprecation"), None);
+        let gone = ask(&gateway, "/v0/orders/7", &[]).expect(410);
+        assert_eq!(
+            gone.header("link"),
+            Some("</v2/orders/7>; rel=\"successor-version\"")
+        );
+        assert_eq!(app.count(), 2);
+    }
+
+    pub(super) fn versions(example: Example) {
+        let gateway = example.start();
+        let version = |version| [("Api-Version", version)];
+        let accept = [("Accept", "text/html, application/json;version=3")];
+        assert_eq!(text(&gateway, "/orders", &[]), "orders of 2026-07");
+        assert_eq!(
+            text(&gateway, "/orders", &version("2026-07")),
+            "orders of 2026-07"
+        );
+        assert_eq!(
+            text(&gateway, "/orders", &version("2025-06")),
+            "orders of 2025"
+        );
+        ask(&gateway, "/orders", &version("2024-01")).expect(404);
+        assert_eq!(text(&gateway, "/users?v=2", &[]), "users 2");
+        ask(&gateway, "/users", &[]).expect(404);
+        assert_eq!(text(&gateway, "/items", &accept), "items 3");
+        ask(&gateway, "/items", &[("Accept", "application/json")]).expect(404);
+        assert_eq!(text(&gateway, "/v1/news", &[]), "news 1");
+        assert_eq!(text(&gateway, "/news", &[]), "news 1");
+        assert_eq!(text(&gateway, "/v2/news", &[]), "news 2");
+    }
+
+    pub(super) fn environments(example: Example) {
+        let (orders, next, users) = (named("orders"), named("next"), named("users"));
+        let example = example.target(3001, &orders).target(3002, &next);
+        let gateway = example.target(3003, &users).start();
+        let production = [("Host", "api.example.com")];
+        let staging = [("Host", "api.staging.example.com")];
+        assert_eq!(text(&gateway, "/v1/orders/7", &production), "orders");
+        assert_eq!(text(&gateway, "/v1/orders/7", &staging), "next");
+        assert_eq!(next.last().path, "/orders/7");
+        assert_eq!(text(&gateway, "/v1/users/7", &staging), "users");
+        ask(&gateway, "/v1/users/7", &[("Host", "other.example.com")]).expect(404);
+    }
+
+    pub(super) fn weighted_targets(example: Example) {
+        let (light, heavy) = (named("light"), named("heavy"));
+        let gateway = example.target(3001, &light).target(3002, &heavy).start();
+        let mut client = gateway.client();
+        for _ in 0..30 {
+            client.get("/").expect(200);
+        }
+        assert_eq!((light.count(), heavy.count()), (10, 20));
+    }
+
+    pub(super) fn listeners(example: Example) {
+        let app = named("app");
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("http.sock");
+        let example = example
+            .target(3001, &app)
+            .replace("127.0.0.1:8081", "127.0.0.1:0")
+            .replace("/run/doorward/http.sock", socket.to_str().unwrap());
+        let gateway = example.start();
+        let get = |addr: SocketAddr, target: &str, headers: &[(&str, &str)]| {
+            Client::connect(addr).request("GET", target, headers, b"")
+        };
+        let (public, internal) = (gateway.addr_of("public"), gateway.addr_of("internal"));
+        let host = ("Host", "api.example.com");
+        let forwarded = [host, ("X-Forwarded-For", "192.0.2.7")];
+        get(public, "/", &[("Host", "example.net")]).expect(421);
+        let answer = get(public, "/", &forwarded).expect(200);
+        assert_eq!(answer.header("x-listener"), None);
+        assert_eq!(app.last().header("x-real-ip"), Some("192.0.2.7"));
+        let answer = get(internal, "/", &forwarded).expect(200);
+        assert_eq!(answer.header("x-listener"), Some("internal"));
+        assert_eq!(app.last().header("x-real-ip"), Some("127.0.0.1"));
+        assert_eq!(get(internal, "/status", &[host]).expect(200).text(), "up");
+        assert_eq!(get(public, "/status", &[host]).expect(200).text(), "app");
+        assert_eq!(over_socket(&socket), "up");
+    }
+
+    /// The body of `/status` over a socket of the file system.
+    fn over_socket(path: &Path) -> String {
+        use std::io::{Read as _, Write as _};
+        let mut stream = std::os::unix::net::UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let request = "GET /status HTTP/1.1\r\nHost: local\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    pub(super) fn errors(example: Example) {
+        let app = Origin::answer(|_| Reply::close());
+        let gone = Origin::echo();
+        let example = example.target(3001, &gone).with_file("files/error.html");
+        drop((app, gone));
+        let gateway = example.start();
+        let missing = ask(&gateway, "/nothing", &[]).expect(404).json();
+        assert_eq!(missing["type"], "https://errors.example.com/not_found");
+        assert_eq!(missing["title"], "Nothing here");
+        assert_eq!(missing["detail"], "Have a look at https://docs.example.com");
+        let page = ask(&gateway, "/nothing", &[("Accept", "text/html")]).expect(404);
+        let id = page.header("x-request-id").unwrap().to_owned();
+        let page = page.text();
+        assert!(page.contains("<title>404 Nothing here</title>"), "{page}");
+        assert!(
+            page.contains(&format!("Tell us this number: {id}")),
+            "{page}"
+        );
+        let refused = ask(&gateway, "/app", &[]).expect(502).json();
+        assert_eq!(
+            refused["type"],
+            "https://errors.example.com/connect_failure"
+        );
+        assert_eq!(refused["detail"], "We will be back in a minute.");
+    }
+
+    pub(super) fn defaults(example: Example) {
+        let app = named("app");
+        let gateway = example.target(3001, &app).start();
+        let found = |path: &str| {
+            let answer = ask(&gateway, path, &[]).expect(200);
+            let header = |name: &str| answer.header(name).map(str::to_owned);
+            (header("x-gateway"), header("cache-control"))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(found("/inherits"), (some("edge"), some("no-store")));
+        assert_eq!(found("/replaces"), (None, some("max-age=60")));
+        assert_eq!(found("/plain"), (None, None));
+    }
+
+    pub(super) fn interpolation(example: Example) {
+        let app = named("app");
+        let address = app.addr().to_string();
+        let set = example.env("APP_ADDRESS", &address).env("STAGE", "test");
+        let gateway = set.env("APP_WEIGHT", "3").start();
+        assert_eq!(
+            seen(&gateway, &app, "/", &[]).header("x-stage"),
+            Some("test")
+        );
+        assert_eq!(text(&gateway, "/stage", &[]), "${STAGE} is test");
+        let example = Example::read("interpolation").env("APP_ADDRESS", &address);
+        let gateway = example.start();
+        assert_eq!(
+            seen(&gateway, &app, "/", &[]).header("x-stage"),
+            Some("local")
+        );
+        let text = Example::read("interpolation").text;
+        let missing = Setup::new(&text).fails();
+        assert_eq!(missing.code, 78);
+        let message = "the address of the app, as host:port";
+        assert!(missing.stderr.contains(message), "{}", missing.stderr);
+    }
+
+    pub(super) fn secrets(example: Example) {
+        let app = named("app");
+        let credentials = tempfile::tempdir().unwrap();
+        std::fs::write(credentials.path().join("app-token"), "token-3\n").unwrap();
+        let example = example
+            .target(3001, &app)
+            .env("APP_API_KEY", "key-{1}")
+            .env(
+                "CREDENTIALS_DIRECTORY",
+                credentials.path().to_str().unwrap(),
+            )
+            .file("app.key", "signing-2\n");
+        let gateway = example.start();
+        let request = seen(&gateway, &app, "/", &[("X-Api-Key", "client")]);
+        assert_eq!(request.headers_all("x-api-key"), ["key-{1}"]);
+        assert_eq!(request.header("x-signing-key"), Some("signing-2"));
+        assert_eq!(request.header("x-token"), Some("token-3"));
+        let mut show = Command::new(env!("CARGO_BIN_EXE_doorward"));
+        show.args(["config", "show"])
+            .current_dir(gateway.dir())
+            .env("APP_API_KEY", "key-{1}")
+            .env("CREDENTIALS_DIRECTORY", credentials.path());
+        let shown = run(&mut show, DEADLINE);
+        assert_eq!(shown.code, 0, "{}", shown.stderr);
+        assert!(shown.stdout.contains("x-signing-key"), "{}", shown.stdout);
+        for secret in ["key-", "signing-2", "token-3"] {
+            let clean = shown
+                .stdout
+                .replace("x-signing-key", "")
+                .replace("x-api-key", "");
+            assert!(!clean.contains(secret), "{}", shown.stdout);
+        }
+    }
+
+    pub(super) fn request(example: Example) {
+        let orders = named("orders");
+        let gateway = example.target(3001, &orders).start();
+        let sent = [("Cookie", "a=b"), ("X-Old", "1"), ("X-Tag", "theirs")];
+        let request = seen(&gateway, &orders, "/v1/orders/7?debug=1&a=b", &sent);
+        assert_eq!(request.target, "/internal/orders/7?a=b&v=2");
+        assert_eq!(request.header("host"), Some("orders.internal"));
+        assert_eq!(request.header("x-order"), Some("7"));
+        assert_eq!(request.headers_all("x-tag"), ["theirs", "edge"]);
+        assert_eq!(request.header("x-new"), Some("1"));
+        assert_eq!(
+            (request.header("x-old"), request.header("cookie")),
+            (None, None)
+        );
+    }
+
+    pub(super) fn response(example: Example) {
+        let app = Origin::answer(|request| {
+            let location = format!("http://{}/login", request.header("host").unwrap());
+            let headers = [
+                ("Location", location.as_str()),
+                (
+                    "Set-Cookie",
+                    "sid=1; Path=/form; Domain=app.internal; HttpOnly",
+                ),
+                ("Vary", "accept"),
+                ("X-Old", "7"),
+                ("X-Debug", "1"),
+            ];
+            Reply::fixed(201, &headers, "")
+        });
+        let gateway = example.target(3001, &app).start();
+        let host = [("Host", "api.example.com")];
+        let answer = ask(&gateway, "/v1/form", &host).expect(201);
+        assert_eq!(app.last().path, "/form");
+        let location = Some("http://api.example.com/v1/login");
+        assert_eq!(answer.header("location"), location);
+        let cookie = "sid=1; Path=/; Domain=api.example.com; HttpOnly";
+        assert_eq!(answer.header("set-cookie"), Some(cookie));
+        assert_eq!(answer.header("x-status"), Some("201"));
+        assert_eq!(answer.headers_all("vary"), ["accept", "accept-encoding"]);
+        assert_eq!(answer.header("x-new"), Some("7"));
+        assert_eq!(
+            (answer.header("x-old"), answer.header("x-debug")),
+            (None, None)
+        );
+        let raw = ask(&gateway, "/raw/form", &host).expect(201);
+        assert_eq!(raw.header("location"), Some("http://api.example.com/login"));
+        let cookie = "sid=1; Path=/form; Domain=app.internal; HttpOnly";
+        assert_eq!(raw.header("set-cookie"), Some(cookie));
+    }
+}
