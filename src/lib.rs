@@ -1,17 +1,26 @@
 #![doc = include_str!("ARCHITECTURE.md")]
 
-// In the order of their layers: a module imports only from those above it in this list.
+// In the order of their layers: a module imports only from those above its own line.
 pub mod base;
 
-pub mod cli;
-pub mod config;
-pub mod exchange;
 pub mod expr;
-pub mod gateway;
-pub mod link;
-pub mod plan;
-pub mod policy;
+
 pub mod router;
-pub mod server;
-pub mod telemetry;
 pub mod upstream;
+
+pub mod exchange;
+pub mod link;
+
+pub mod telemetry;
+
+pub mod policy;
+
+pub mod config;
+
+pub mod plan;
+
+pub mod gateway;
+
+pub mod server;
+
+pub mod cli;

@@ -45,12 +45,27 @@ pub(super) fn shadowed<'a>(
     );
     match &warning.reason {
         Reason::Shadowed { by } => match route(*by) {
-            Some(by) => problem
-                .also(by.place.clone(), format!("shadowed by `{}`", by.name))
-                .hint("give it a higher `priority`, or delete it"),
+            Some(by) => {
+                let problem = problem.also(by.place.clone(), format!("shadowed by `{}`", by.name));
+                problem.hint(if same_target(&rule.matches, &by.matches) {
+                    "give it a higher `priority`, or delete it"
+                } else {
+                    // Host and path come before `priority`.
+                    "narrow the `match` of the other route, or delete this one"
+                })
+            }
             None => problem.hint("delete it"),
         },
         Reason::NeverInTime => problem.hint("`before` has to be later than `after`"),
         Reason::NoMethod => problem.hint("name a method, or leave `methods` out"),
     }
+}
+
+/// Whether `priority` is what decides between two routes.
+fn same_target(one: &document::Match, other: &document::Match) -> bool {
+    one.path == other.path
+        && one.path_prefix == other.path_prefix
+        && one.path_regex == other.path_regex
+        && one.hosts.iter().all(|host| other.hosts.contains(host))
+        && one.hosts.is_empty() == other.hosts.is_empty()
 }
