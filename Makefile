@@ -6,7 +6,7 @@ export CARGO_INCREMENTAL ?= 0
 CARGO := $(shell command -v cargo 2>/dev/null || echo $(HOME)/.cargo/bin/cargo)
 NEED := bash .ci/need
 
-.PHONY: run test quick lint bench soak fuzz release hooks clean
+.PHONY: run test quick lint bench soak fresh fuzz release hooks clean
 
 run: ## serve the demo on http://127.0.0.1:8080 (the first build takes minutes: OpenSSL and zlib-ng are built too)
 	$(NEED) build
@@ -22,6 +22,9 @@ soak: ## the same tests at full size, then what only belongs here
 	INSTA_UPDATE=no DOORWARD_TEST_SIZE=full $(CARGO) test --locked -- --test-threads=1
 	$(CARGO) bench --locked --bench router
 
+fresh: ## `make run` and `make test` on a Debian 12 made for it, which has nothing but the Rust toolchain (as root)
+	bash tests/fresh.sh --test
+
 quick: ## what a commit has to pass, in seconds
 	$(CARGO) fmt --check
 	$(CARGO) test --locked --test tidy
@@ -35,9 +38,9 @@ bench: ## what routing costs
 	$(NEED) build
 	$(CARGO) bench --locked --bench router
 
-fuzz: ## the config loader and the canonical path, ten minutes each
-	$(NEED) build fuzz
-	bash .ci/fuzz
+fuzz: ## what reads foreign bytes (heads, bodies, paths, addresses, units), on a million drawn inputs each
+	$(NEED) build
+	PROPTEST_CASES=$${PROPTEST_CASES:-1000000} $(CARGO) test --locked --lib -- base:: exchange:: server:: expr::
 
 release: ## the optimised binary
 	$(NEED) build

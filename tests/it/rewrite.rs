@@ -406,6 +406,35 @@ fn addresses_come_back_as_the_client_of_a_trusted_proxy_knows_them() {
 }
 
 #[test]
+fn the_asked_host_with_the_upstreams_own_port_is_the_gateway() {
+    let origin = telling();
+    let gateway = proxied(
+        &origin,
+        &["match: { path_prefix: /api }, request: { path: \"{path}\" }"],
+    );
+    let port = origin.addr().port();
+    for (location, expected) in [
+        (
+            format!("http://api.example.com:{port}/docs/"),
+            "http://api.example.com/api/docs/".to_owned(),
+        ),
+        (
+            "http://api.example.com:1/docs/".to_owned(),
+            "http://api.example.com:1/docs/".to_owned(),
+        ),
+        (
+            format!("http://other.test:{port}/docs/"),
+            format!("http://other.test:{port}/docs/"),
+        ),
+    ] {
+        let target = format!("/api/docs?Location={location}");
+        let sent = [("Host", "api.example.com")];
+        let answer = gateway.client().request("GET", &target, &sent, b"");
+        assert_eq!(answer.header("location"), Some(expected.as_str()));
+    }
+}
+
+#[test]
 fn rewrite_location_false_leaves_addresses_and_cookies() {
     let origin = telling();
     let gateway = proxied(

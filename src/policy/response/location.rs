@@ -30,7 +30,7 @@ pub(super) fn rewrite(location: &str, head: &RequestHead, ex: &Exchange) -> Opti
         .get(HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
-    let names_upstream = origin.is_some_and(|authority| is_upstream(authority, ex));
+    let names_upstream = origin.is_some_and(|authority| is_upstream(authority, asked, ex));
     let names_us = origin.is_none_or(|authority| authority.eq_ignore_ascii_case(asked));
     if !names_upstream && !names_us {
         return None;
@@ -80,16 +80,37 @@ fn split_origin(location: &str) -> (Option<&str>, &str) {
     }
 }
 
-fn is_upstream(authority: &str, ex: &Exchange) -> bool {
+/// The upstream by a name it was given, or by the host that was asked with the upstream's own port: what a server writes
+/// that knows its port, but not that a gateway stands before it.
+fn is_upstream(authority: &str, asked: &str, ex: &Exchange) -> bool {
     let host = ex
         .to_upstream
         .host
         .as_ref()
         .and_then(|host| host.to_str().ok());
-    [host, ex.target.as_deref()]
+    let target = ex.target.as_deref();
+    let known = |name: &str| name.eq_ignore_ascii_case(authority);
+    if host.is_some_and(known) || target.is_some_and(known) {
+        return true;
+    }
+    let (name, port) = split_port(authority);
+    let target_port = target.map_or("80", |target| split_port(target).1);
+    let names = [Some(asked), host]
         .into_iter()
         .flatten()
-        .any(|known| known.eq_ignore_ascii_case(authority))
+        .map(|host| split_port(host).0);
+    let same_name = names
+        .into_iter()
+        .any(|known| known.eq_ignore_ascii_case(name));
+    same_name && port == target_port && authority != asked
+}
+
+/// Host and port; without one it is that of plain HTTP.
+fn split_port(authority: &str) -> (&str, &str) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, port),
+        _ => (authority, "80"),
+    }
 }
 
 /// What becomes of the attributes of a cookie.

@@ -1,4 +1,9 @@
 //! Real web servers behind the gateway, and a real browser in front of it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test stops at the first thing that is not as expected"
+)]
 
 use std::path::Path;
 
