@@ -12,4 +12,5 @@ mod readme;
 mod reference;
 mod rewrite;
 mod routing;
+mod scale;
 mod support;
