@@ -2,6 +2,7 @@
 
 pub mod canon;
 pub mod clock;
+pub mod control;
 pub mod forwarded;
 pub mod net;
 pub mod problem;

@@ -50,8 +50,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("E037", "a version is looked for in one place"),
     ("E038", "an answer has one body"),
     ("E039", "answers of our own are named and linked well"),
+    ("E040", "the admin interface is open to nobody unmeant"),
     ("W010", "every upstream is used"),
     ("W021", "every route can match"),
+    ("W022", "every token can be had"),
 ];
 
 /// Where in the document something stands: the steps from the root to a node, e.g. `routes`, `3`, `upstream`.

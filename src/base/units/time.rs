@@ -188,3 +188,17 @@ pub fn http_date(unix_secs: i64) -> String {
 pub fn structured_date(unix_secs: i64) -> String {
     format!("@{unix_secs}")
 }
+
+/// RFC 3339 with milliseconds in UTC, as logs have it: `2026-09-01T12:00:00.000Z`.
+#[must_use]
+pub fn log_date(unix_millis: i64) -> String {
+    let instant = DateTime::from_timestamp_millis(unix_millis).unwrap_or_default();
+    instant.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// As in the common log format: `01/Sep/2026:12:00:00 +0000`.
+#[must_use]
+pub fn clf_date(unix_millis: i64) -> String {
+    let instant = DateTime::from_timestamp_millis(unix_millis).unwrap_or_default();
+    instant.format("%d/%b/%Y:%H:%M:%S +0000").to_string()
+}

@@ -1,0 +1,78 @@
+//! What the admin side may ask of the running process, without knowing it.
+
+use async_trait::async_trait;
+use serde_json::Value as Json;
+
+/// One value of the effective config that a reload changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Change {
+    /// The path of the value, e.g. `routes.order.match.path`.
+    pub key: String,
+    /// What it was; none = it is new.
+    pub old: Option<Json>,
+    /// What it is; none = it is gone.
+    pub new: Option<Json>,
+}
+
+/// What became of a reload.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reloaded {
+    /// The new config is in force.
+    Applied {
+        /// How many configs were in force so far, with this one.
+        generation: u64,
+        /// What is different.
+        changes: Vec<Change>,
+        /// What takes effect only after a restart.
+        restart: Vec<String>,
+    },
+    /// The new config is wrong; the old one stays.
+    Invalid {
+        /// What is wrong, for people.
+        report: String,
+    },
+    /// The new config can only come into force by a restart; the old one stays.
+    NeedsRestart {
+        /// Why.
+        reasons: Vec<String>,
+    },
+}
+
+/// The running process, as far as it can be told what to do.
+#[async_trait]
+pub trait Control: Send + Sync {
+    /// Loads the config again; one reload after the other.
+    async fn reload(&self) -> Reloaded;
+    /// Whether the process takes requests: false while it stops.
+    fn is_ready(&self) -> bool;
+    /// The effective config in force, secrets hidden.
+    fn config(&self) -> Json;
+    /// Version, config generation, listeners.
+    fn status(&self) -> Json;
+}
+
+impl Change {
+    /// The change as a person reads it.
+    #[must_use]
+    pub fn line(&self) -> String {
+        match (&self.old, &self.new) {
+            (Some(old), Some(new)) => format!("~ {}: {old} -> {new}", self.key),
+            (Some(old), None) => format!("- {}: {old}", self.key),
+            (None, Some(new)) => format!("+ {}: {new}", self.key),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// The change as a program reads it.
+    #[must_use]
+    pub fn json(&self) -> Json {
+        let mut json = serde_json::Map::new();
+        json.insert("key".to_owned(), Json::String(self.key.clone()));
+        for (name, value) in [("old", &self.old), ("new", &self.new)] {
+            if let Some(value) = value {
+                json.insert(name.to_owned(), value.clone());
+            }
+        }
+        Json::Object(json)
+    }
+}
