@@ -10,6 +10,7 @@ mod reply;
 mod scope;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +25,7 @@ pub use path_back::{PathBack, Piece};
 pub use pingora::http::{RequestHeader as RequestHead, ResponseHeader as ResponseHead};
 pub use reply::{Reply, Verdict};
 pub use scope::{Facts, host_of};
+pub use trace::TraceContext;
 
 use crate::base::forwarded::{ClientChain, Scheme};
 use crate::router::{Allow, Params};
@@ -45,6 +47,8 @@ pub struct Exchange {
     pub asked_host: Option<HeaderValue>,
     /// The request's id: ours, or a trusted proxy's. (gateway/request)
     pub id: RequestId,
+    /// Its place in a trace. (gateway/request)
+    pub trace: Option<TraceContext>,
     /// The route's index in the site. (gateway/request)
     pub route: usize,
     /// The name of that route. (gateway/request)
@@ -96,6 +100,7 @@ impl Exchange {
             client: None,
             asked_host: None,
             id: RequestId::default(),
+            trace: None,
             route: 0,
             route_name: Arc::default(),
             params: Params::default(),

@@ -1,10 +1,13 @@
-//! 6: the end of every request, once.
+//! 6: the end of every request, once: metrics and one record of the access log.
 
+use http::header::{REFERER, USER_AGENT};
 use pingora::Error;
 use pingora_proxy::Session;
 
 use super::Ctx;
-use crate::telemetry::Telemetry;
+use super::state::State;
+use crate::exchange::{RequestHead, host_of};
+use crate::telemetry::{Record, Telemetry};
 
 /// Notes how the request ended.
 pub(super) fn record(
@@ -19,15 +22,68 @@ pub(super) fn record(
     let status = session
         .response_written()
         .map_or(0, |head| head.status.as_u16());
-    let seconds = state
-        .clock
-        .instant()
-        .saturating_duration_since(state.exchange.started)
-        .as_secs_f64();
-    telemetry.finished(&state.exchange, status, seconds);
     log::debug!(
         id:% = state.exchange.id.text(), route:% = state.exchange.route_name, status, error:? = error.map(Error::etype),
         cache:% = session.cache.phase().as_str();
         "request"
     );
+    let head = session.req_header();
+    let trace = state
+        .exchange
+        .trace
+        .as_ref()
+        .map(crate::exchange::TraceContext::trace_id)
+        .unwrap_or_default();
+    let record = Record {
+        status,
+        received: session.body_bytes_read() as u64,
+        sent: session.body_bytes_sent() as u64,
+        trace_id: &trace,
+        ..of(head, state)
+    };
+    telemetry.finished(
+        &record,
+        state.exchange.fault,
+        state.route().and_then(crate::plan::Route::metrics),
+    );
+}
+
+fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
+    let exchange = &state.exchange;
+    let header = |name| {
+        head.headers
+            .get(name)
+            .and_then(|value: &http::HeaderValue| value.to_str().ok())
+    };
+    let upstream = exchange
+        .target
+        .as_ref()
+        .and_then(|_| super::peer::upstream(state));
+    Record {
+        unix_millis: exchange.unix_millis,
+        id: exchange.id.text(),
+        client: exchange.client.as_ref().map(|client| client.client),
+        method: head.method.as_str(),
+        host: host_of(&head.headers),
+        path: head.uri.path(),
+        query: head.uri.query(),
+        route: &exchange.route_name,
+        seconds: state
+            .clock
+            .instant()
+            .saturating_duration_since(exchange.started)
+            .as_secs_f64(),
+        upstream: upstream.map(|upstream| &**upstream.name()),
+        target: exchange.target.as_deref(),
+        attempts: exchange.attempts,
+        error_type: exchange.fault.map(crate::exchange::Fault::code),
+        user_agent: header(USER_AGENT),
+        referer: header(REFERER),
+        protocol: if head.version == http::Version::HTTP_10 {
+            "1.0"
+        } else {
+            "1.1"
+        },
+        ..Record::default()
+    }
 }

@@ -53,7 +53,7 @@ pub(super) fn is_there(state: &State) -> bool {
 }
 
 /// The upstream of the route, or the one in its place where the request was asked in an environment.
-fn upstream(state: &State) -> Option<&Arc<Upstream>> {
+pub(super) fn upstream(state: &State) -> Option<&Arc<Upstream>> {
     match &state.route()?.action {
         Action::Proxy(number, upstream) => Some(
             state

@@ -8,7 +8,9 @@ use pingora_proxy::Session;
 use super::state::State;
 use super::{answer, peer};
 use crate::base::forwarded::{ClientChain, request_id_valid};
-use crate::exchange::{Exchange, Facts, Fault, Reply, RequestHead, RequestId, Verdict, host_of};
+use crate::exchange::{
+    Exchange, Facts, Fault, Reply, RequestHead, RequestId, TraceContext, Verdict, host_of,
+};
 use crate::plan::{Action, Route};
 use crate::router::{Allow, Found, Request};
 
@@ -91,6 +93,7 @@ fn identify(head: &RequestHead, state: &mut State) -> Result<(), Fault> {
         |id| RequestId::given(id.clone()),
     );
     exchange.client = client;
+    exchange.trace = Some(TraceContext::of(&head.headers));
     exchange.asked_host = head.headers.get(http::header::HOST).cloned();
     // Two stories about one client: whoever believed either could be led to believe the wrong one.
     if exchange

@@ -67,6 +67,7 @@ pub(super) fn write(head: &mut RequestHeader, state: &State) -> Result<()> {
     if let Some(id) = exchange.id.value() {
         head.insert_header(X_REQUEST_ID, id.clone())?;
     }
+    traced(head, exchange)?;
     exchange.to_upstream.headers.apply(head);
     Ok(())
 }
@@ -176,4 +177,18 @@ fn known_hops(headers: &HeaderMap) -> Option<String> {
     } else {
         Some(lines.join(", "))
     }
+}
+
+/// The upstream's span hangs below ours (W3C Trace Context).
+fn traced(head: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
+    let Some(trace) = &exchange.trace else {
+        return Ok(());
+    };
+    if !trace.is_continued() {
+        head.remove_header("tracestate");
+    }
+    if let Some(header) = trace.header() {
+        head.insert_header("traceparent", header)?;
+    }
+    Ok(())
 }
