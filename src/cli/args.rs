@@ -88,6 +88,21 @@ pub(super) enum Command {
     /// Show the effective config, compare it, or print its JSON Schema
     #[command(subcommand)]
     Config(ConfigVerb),
+    /// Load the new config: waits, prints the difference; on an error the old one stays and the exit code says so
+    #[command(
+        after_help = "Examples:\n  doorward reload\n  doorward reload --admin /run/doorward/admin.sock"
+    )]
+    Reload {
+        /// Wait until the new config is in force (it always does; units say so)
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Version, config generation, listeners, upstreams of the running gateway
+    #[command(after_help = "Examples:\n  doorward status\n  doorward status --format json")]
+    Status,
+    /// Look at the targets of the running gateway
+    #[command(subcommand)]
+    Upstreams(UpstreamsVerb),
     /// Print a completion script for a shell
     #[command(
         after_help = "Examples:\n  doorward completions bash > /usr/share/bash-completion/completions/doorward\n  doorward completions zsh > _doorward"
@@ -170,4 +185,14 @@ pub(super) enum ConfigVerb {
         after_help = "Examples:\n  doorward config schema > schema.json\n  doorward config schema | jq .properties"
     )]
     Schema,
+}
+
+/// `upstreams`
+#[derive(Debug, Subcommand)]
+pub(super) enum UpstreamsVerb {
+    /// List the upstreams with their targets and the addresses in use
+    #[command(
+        after_help = "Examples:\n  doorward upstreams list\n  doorward upstreams list --format json"
+    )]
+    List,
 }

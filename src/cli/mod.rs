@@ -2,7 +2,9 @@
 
 mod args;
 mod check;
+mod client;
 mod config;
+mod control;
 mod demo;
 mod init;
 mod proxy;
@@ -27,6 +29,8 @@ pub enum Exit {
     Usage,
     /// The admin socket cannot be reached.
     Unreachable,
+    /// It took too long; nothing was changed.
+    TimedOut,
     /// The configuration is invalid.
     Config,
 }
@@ -38,6 +42,7 @@ impl From<Exit> for ExitCode {
             Exit::Findings => 1,
             Exit::Usage => 2,
             Exit::Unreachable => 69,
+            Exit::TimedOut => 75,
             Exit::Config => 78,
         })
     }
@@ -61,6 +66,9 @@ pub fn main() -> ExitCode {
         Command::Init(init) => init::run(init),
         Command::Check(check) => check::run(check, &args.global),
         Command::Config(verb) => config::run(verb, &args.global),
+        Command::Reload { wait: _ } => control::reload(&args.global),
+        Command::Status => control::status(&args.global),
+        Command::Upstreams(verb) => control::upstreams(verb, &args.global),
         Command::Completions { shell } => shell::completions(*shell),
         Command::Man { dir } => shell::man(dir.as_deref()),
     };

@@ -1,5 +1,7 @@
 //! `proxy`: one address to another, without a config file.
 
+use std::sync::Arc;
+
 use super::args::{Global, ProxyArgs};
 use super::{Exit, check, run, say};
 use crate::config;
@@ -7,7 +9,7 @@ use crate::config::source::Environment;
 
 /// Runs the gateway on a config of one route.
 pub(super) fn run(args: &ProxyArgs, global: &Global) -> Exit {
-    run::log_to_stderr();
+    run::log_to_stderr(crate::telemetry::Level::default());
     let to = if args.to.contains("://") {
         args.to.clone()
     } else {
@@ -24,12 +26,16 @@ pub(super) fn run(args: &ProxyArgs, global: &Global) -> Exit {
         quoted(&args.listen),
         quoted(&to),
     );
-    let (loaded, plan) = check::compile(config::load_text(
-        "proxy",
-        &text,
-        &Environment::Fixed(Default::default()),
-    ));
-    let exit = run::serve(&loaded, plan, global, |_| {});
+    let load = move || {
+        let environment = Environment::Fixed(Default::default());
+        check::compile(config::load_text("proxy", &text, &environment))
+    };
+    let (loaded, plan) = load();
+    let loader = Arc::new(move || {
+        let (loaded, plan) = load();
+        run::candidate(&loaded, plan)
+    });
+    let exit = run::serve(&loaded, plan, global, loader, |_| {});
     if exit == Exit::Config {
         Exit::Usage
     } else {

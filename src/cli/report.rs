@@ -28,6 +28,12 @@ pub(crate) fn problems(loaded: &Loaded, global: &Global) {
     }
 }
 
+/// The report for people, without colours.
+#[must_use]
+pub(crate) fn plain(loaded: &Loaded) -> String {
+    human(loaded, &Renderer::plain())
+}
+
 /// Whether to use colours.
 fn colored(color: Color) -> bool {
     use crate::config::source::Environment;

@@ -1,25 +1,55 @@
 //! `run`: the gateway in the foreground, until a signal ends it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::Global;
+use sd_notify::NotifyState;
+
+use super::args::{Format, Global};
 use super::{Exit, check, report, say};
 use crate::base::clock::SystemClock;
+use crate::base::control::{Control as _, Reloaded};
+use crate::config;
 use crate::config::Loaded;
 use crate::config::source::Environment;
 use crate::plan::Plan;
-use crate::server;
+use crate::server::{self, Candidate, Loader, Moment, Surroundings};
+use crate::telemetry::Level;
 use crate::upstream::{Names, SystemNames};
+
+/// How long the access log may take for its last records.
+const LOG_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Runs the gateway on the config file.
 pub(super) fn run(global: &Global) -> Exit {
-    log_to_stderr();
     let Some((loaded, plan)) = check::load(global, &Environment::Process) else {
         return Exit::Config;
     };
-    serve(&loaded, plan, global, |_| {})
+    log_to_stderr(loaded.document.telemetry.log.level);
+    let quiet = Global {
+        format: Format::Json,
+        ..global.clone()
+    };
+    let loader: Loader = Arc::new(move || match check::load(&quiet, &Environment::Process) {
+        Some((loaded, plan)) => candidate(&loaded, plan),
+        None => Candidate {
+            plan: None,
+            report: "error: the config is gone".to_owned(),
+            shown: serde_json::Value::Null,
+        },
+    });
+    serve(&loaded, plan, global, loader, |_| {})
+}
+
+/// What a reload works with.
+pub(super) fn candidate(loaded: &Loaded, plan: Option<Plan>) -> Candidate {
+    Candidate {
+        plan: plan.filter(|_| !loaded.problems.any_error()),
+        report: report::plain(loaded),
+        shown: config::show(loaded),
+    }
 }
 
 /// Runs the gateway on a plan; `ready` hears the addresses.
@@ -27,6 +57,7 @@ pub(super) fn serve(
     loaded: &Loaded,
     plan: Option<Plan>,
     global: &Global,
+    loader: Loader,
     ready: impl FnOnce(&[(Arc<str>, String)]),
 ) -> Exit {
     report::problems(loaded, global);
@@ -38,7 +69,7 @@ pub(super) fn serve(
         builder.worker_threads(usize::from(threads));
     }
     match builder.enable_all().thread_name("worker").build() {
-        Ok(runtime) => runtime.block_on(until_stopped(plan, ready)),
+        Ok(runtime) => runtime.block_on(until_stopped(plan, config::show(loaded), loader, ready)),
         Err(error) => {
             say(&format!("error: cannot start worker threads: {error}"));
             Exit::Findings
@@ -46,7 +77,12 @@ pub(super) fn serve(
     }
 }
 
-async fn until_stopped(plan: Plan, ready: impl FnOnce(&[(Arc<str>, String)])) -> Exit {
+async fn until_stopped(
+    plan: Plan,
+    shown: serde_json::Value,
+    loader: Loader,
+    ready: impl FnOnce(&[(Arc<str>, String)]),
+) -> Exit {
     let signals = [
         SignalKind::terminate(),
         SignalKind::interrupt(),
@@ -67,38 +103,83 @@ async fn until_stopped(plan: Plan, ready: impl FnOnce(&[(Arc<str>, String)])) ->
             return Exit::Findings;
         }
     };
-    let bound = match server::bind(&plan) {
-        Ok(bound) => bound,
-        Err((address, error)) => {
-            say(&format!("error: cannot listen on {address}: {error}"));
-            return Exit::Findings;
-        }
-    };
-    let names: Arc<dyn Names> = Arc::new(SystemNames::new());
-    let running = match server::start(plan, bound, names, Arc::new(SystemClock)).await {
-        Ok(running) => running,
-        Err(error) => {
-            say(&format!("error: {error}"));
+    let (running, admin) = match start(plan, shown, loader).await {
+        Ok(started) => started,
+        Err(what) => {
+            say(&format!("error: {what}"));
             return Exit::Findings;
         }
     };
     for (name, url) in running.addresses() {
         say(&format!("listening on {name} {url}"));
     }
+    for url in admin {
+        say(&format!("admin on {url}"));
+    }
     ready(running.addresses());
+    let control = running.control();
+    control.watch(tell_of_reload);
+    tell_systemd(&[
+        NotifyState::Ready,
+        NotifyState::Status("generation 1 is in force"),
+    ]);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             // Left alone, each of these would end the process.
-            _ = hangup.recv() => log::warn!("SIGHUP: this version cannot reload; restart to use a new config"),
+            _ = hangup.recv() => drop(control.reload().await),
             _ = user1.recv() => {}
             _ = user2.recv() => {}
         }
     }
     log::info!("stopping");
+    tell_systemd(&[NotifyState::Stopping]);
+    let telemetry = Arc::clone(running.telemetry());
     running.stop().await;
+    telemetry.flush(LOG_PATIENCE);
     Exit::Done
+}
+
+/// Binds every socket, then serves.
+async fn start(
+    plan: Plan,
+    shown: serde_json::Value,
+    loader: Loader,
+) -> Result<(server::Running, Vec<String>), String> {
+    let refused = |what: &str, (address, error): (String, std::io::Error)| {
+        format!("cannot {what} {address}: {error}")
+    };
+    let bound = server::bind(&plan).map_err(|error| refused("listen on", error))?;
+    let doors = server::open_doors(&plan.admin).await;
+    let doors = doors.map_err(|error| refused("open the admin door", error))?;
+    let admin: Vec<String> = doors.iter().map(|door| door.url.clone()).collect();
+    let names: Arc<dyn Names> = Arc::new(SystemNames::new());
+    let surroundings = Surroundings {
+        names,
+        clock: Arc::new(SystemClock),
+        loader,
+        shown,
+        doors,
+    };
+    let running = server::start(plan, bound, surroundings).await;
+    Ok((running.map_err(|error| error.to_string())?, admin))
+}
+
+/// Systemd hears of every reload, and how it went.
+fn tell_of_reload(moment: Moment<'_>) {
+    let reloaded = match moment {
+        Moment::Begins => return tell_systemd(&[NotifyState::Reloading]),
+        Moment::Ended(reloaded) => reloaded,
+    };
+    let status = match reloaded {
+        Reloaded::Applied { generation, .. } => format!("generation {generation} is in force"),
+        Reloaded::Invalid { .. } => "the new config is invalid, the old one was kept".to_owned(),
+        Reloaded::NeedsRestart { .. } => {
+            "the new config needs a restart, the old one was kept".to_owned()
+        }
+    };
+    tell_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
 }
 
 fn watch<const N: usize>(
@@ -113,11 +194,25 @@ fn watch<const N: usize>(
         .map_err(|signals: Vec<_>| std::io::Error::other(format!("{} signals", signals.len())))
 }
 
-/// Messages go to standard error; `RUST_LOG` says more or less of them.
-pub(super) fn log_to_stderr() {
-    let filter = env_logger::Env::default().default_filter_or(
-        "info,pingora_core=error,pingora_proxy=error,hickory_resolver=error,hickory_net=error",
-    );
+/// Tells systemd how far the process is; without `NOTIFY_SOCKET` nobody wants to know.
+fn tell_systemd(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::warn!(error:% = error; "systemd was not told");
+    }
+}
+
+/// Messages go to standard error; `RUST_LOG` says more or less of them than `telemetry.log.level`.
+pub(super) fn log_to_stderr(level: Level) {
+    let level = match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    };
+    let filter = env_logger::Env::default().default_filter_or(format!(
+        "{level},pingora_core=error,pingora_proxy=error,hickory_resolver=error,hickory_net=error",
+    ));
     let logger = env_logger::Builder::from_env(filter).build();
     log::set_max_level(logger.filter());
     // Twice in one process is no mistake: the first one stays.

@@ -7,11 +7,12 @@ use schemars::JsonSchema;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
+pub use super::admin::{Admin, Role, TokenSpec};
 use crate::base::net::{ListenAddress, Net};
 use crate::base::problem::Place;
 use crate::base::units::Date;
 use crate::policy::Specs;
-use crate::upstream;
+use crate::{telemetry, upstream};
 
 /// A whole config, as written.
 #[derive(Debug, Default)]
@@ -30,6 +31,10 @@ pub struct Document {
     pub routes: Vec<Route>,
     /// `errors`.
     pub errors: Errors,
+    /// `telemetry`.
+    pub telemetry: telemetry::Spec,
+    /// `admin`.
+    pub admin: Option<Admin>,
     /// The files that the document refers to, by their place.
     pub files: BTreeMap<Place, Bytes>,
     /// What is written, but was refused.

@@ -5,6 +5,12 @@
 pub(super) enum Part {
     /// The top level.
     Document,
+    /// `telemetry`.
+    Telemetry,
+    /// `telemetry.log`.
+    TelemetryLog,
+    /// `admin`.
+    Admin,
     /// `runtime`.
     Runtime,
     /// One of `listeners`.
@@ -36,12 +42,13 @@ const DOCUMENT: &[&str] = &[
     "protos",
     "cache_storage",
     "functions",
-    "telemetry",
     "openapi",
-    "admin",
     "fleet",
     "tests",
 ];
+const TELEMETRY: &[&str] = &["metrics", "tracing", "usage"];
+const TELEMETRY_LOG: &[&str] = &["format"];
+const ADMIN: &[&str] = &["dashboard"];
 const RUNTIME: &[&str] = &["state_dir", "drain", "overload"];
 const LISTENER: &[&str] = &["proxy_protocol", "tls", "limits", "timeouts"];
 const UPSTREAM: &[&str] = &[
@@ -130,6 +137,9 @@ const RESPOND: &[&str] = &["openapi_example"];
 pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
     match part {
         Part::Document => DOCUMENT,
+        Part::Telemetry => TELEMETRY,
+        Part::TelemetryLog => TELEMETRY_LOG,
+        Part::Admin => ADMIN,
         Part::Runtime => RUNTIME,
         Part::Listener => LISTENER,
         Part::Defaults => &[],

@@ -1,6 +1,8 @@
 //! What the user wrote: files into one typed document, with the place of everything and every mistake.
 
+mod admin;
 mod decode;
+mod diff;
 pub mod document;
 mod interpolate;
 mod later;
@@ -19,6 +21,7 @@ mod tree;
 use std::path::{Path, PathBuf};
 
 use crate::base::problem::{Mark, Place, Problem, Problems};
+pub use diff::diff;
 use document::Document;
 pub use document::TYPE_BASE;
 pub use schema::schema;

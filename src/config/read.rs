@@ -10,7 +10,7 @@ use super::tree::{Entry, Node, Origin, Value};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::link::Section as _;
 use crate::policy::Specs;
-use crate::upstream;
+use crate::{telemetry, upstream};
 
 /// Reads the whole document.
 pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
@@ -58,8 +58,25 @@ pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
     if let Some((node, place)) = section.take("errors") {
         document.errors = errors(node, &place, section.problems).unwrap_or_default();
     }
+    if let Some((node, place)) = section.take("telemetry") {
+        document.telemetry = telemetry(node, &place, section.problems).unwrap_or_default();
+    }
+    if let Some((node, place)) = section.take("admin") {
+        document.admin = Section::new(node, place, Part::Admin, section.problems).rest(&[]);
+    }
     section.finish();
     document
+}
+
+fn telemetry(node: &Node, place: &Place, problems: &mut Problems) -> Option<telemetry::Spec> {
+    let mut node = without_later(node, place, Part::Telemetry, &[], problems);
+    if let Value::Map(entries) = &mut node.value
+        && let Some(entry) = entries.iter_mut().find(|entry| entry.key == "log")
+    {
+        let place = place.key("log");
+        entry.node = without_later(&entry.node, &place, Part::TelemetryLog, &[], problems);
+    }
+    decode(&node, place, problems)
 }
 
 fn errors(node: &Node, place: &Place, problems: &mut Problems) -> Option<Errors> {

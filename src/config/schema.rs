@@ -4,9 +4,9 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value as Json, json};
 
-use super::document::{Environment, Errors, Listener, Match, Redirect, Respond, Runtime};
+use super::document::{Admin, Environment, Errors, Listener, Match, Redirect, Respond, Runtime};
 use crate::policy::Specs;
-use crate::upstream;
+use crate::{telemetry, upstream};
 
 /// The schema of a whole config.
 #[must_use]
@@ -38,6 +38,8 @@ pub fn schema() -> Json {
             "upstreams": { "type": "object", "description": "Where requests go, by name.", "additionalProperties": upstream },
             "routes": { "type": "array", "description": "Which requests are answered, and how.", "items": route },
             "errors": sub::<Errors>(&mut generator),
+            "telemetry": sub::<telemetry::Spec>(&mut generator),
+            "admin": sub::<Admin>(&mut generator),
         },
     });
     let definitions = generator.take_definitions(true);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::action::{Redirection, Response};
+use super::admin;
 use super::conflicts::{shadowed, tie};
 use super::environments;
 use super::matching::{self, Matching};
@@ -23,8 +24,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     let upstreams: Vec<Arc<Upstream>> = document
         .upstreams
         .iter()
-        .enumerate()
-        .map(|(index, item)| Arc::new(Upstream::new(&item.name, group(index), &item.spec)))
+        .map(|item| Arc::new(Upstream::new(&item.name, group(&item.name), &item.spec)))
         .collect();
     let html = document
         .files
@@ -36,6 +36,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     let environments = compiler.environments();
     let listeners = compiler.listeners(&matchings, &environments);
     compiler.check_unused();
+    let admin = admin::compile(document, compiler.problems);
     if compiler.problems.any_error() {
         return None;
     }
@@ -50,12 +51,16 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
         upstreams,
         pages,
         via: via.into(),
+        admin,
+        telemetry: document.telemetry.clone(),
     })
 }
 
-/// Keeps connections of unlike upstreams apart in the pool.
-fn group(index: usize) -> u64 {
-    u64::try_from(index).unwrap_or(u64::MAX).wrapping_add(1)
+/// Keeps connections of unlike upstreams apart in the pool: the same number for a name in every config (FNV-1a).
+fn group(name: &str) -> u64 {
+    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 type Environments = Vec<(String, String, BTreeMap<usize, usize>)>;
@@ -342,6 +347,7 @@ impl<'a> Compiler<'a> {
             place: Place::root(),
             chain,
             action: Action::NotFound,
+            metrics: std::sync::OnceLock::new(),
         });
         let router = self.router(builder, &numbers)?;
         Some(Site {
@@ -416,6 +422,7 @@ impl<'a> Compiler<'a> {
             place: route.place.clone(),
             chain,
             action: action?,
+            metrics: std::sync::OnceLock::new(),
         })
     }
 

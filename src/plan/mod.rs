@@ -1,6 +1,7 @@
 //! What a request sees: immutable, linked, flat.
 
 mod action;
+mod admin;
 mod compile;
 mod conflicts;
 mod environments;
@@ -10,10 +11,11 @@ mod pages;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 pub use action::{Redirection, Response};
+pub use admin::AdminDoors;
 use arc_swap::ArcSwap;
 pub use compile::compile;
 pub use pages::{Page, Pages};
@@ -23,6 +25,7 @@ use crate::base::problem::Place;
 use crate::base::task::{Spawner, TaskGuard};
 use crate::policy::Chain;
 use crate::router::{HostPattern, Router};
+use crate::telemetry::{self, RouteMetrics, Telemetry};
 use crate::upstream::{Names, Upstream};
 
 /// How long start-up waits for the names of an upstream's targets; later answers are taken as they come.
@@ -43,6 +46,10 @@ pub struct Plan {
     pub pages: Arc<Pages>,
     /// The id of this gateway in `Via`: a request that carries it has been here before.
     pub via: Arc<str>,
+    /// The doors of the admin interface.
+    pub admin: AdminDoors,
+    /// What is recorded.
+    pub telemetry: telemetry::Spec,
 }
 
 /// A listener, and what is served on it.
@@ -98,6 +105,15 @@ pub struct Route {
     pub chain: Chain,
     /// What it does.
     pub action: Action,
+    metrics: OnceLock<RouteMetrics>,
+}
+
+impl Route {
+    /// Its metrics, from the moment the plan was started.
+    #[must_use]
+    pub fn metrics(&self) -> Option<&RouteMetrics> {
+        self.metrics.get()
+    }
 }
 
 /// What a route does with a request.
@@ -114,8 +130,67 @@ pub enum Action {
 }
 
 impl Plan {
-    /// Starts what needs a task, and waits a little for names.
-    pub async fn start(&self, names: &Arc<dyn Names>, spawner: &Spawner) -> Vec<TaskGuard> {
+    /// Takes over from the plan in force: its generation, its name, and what lives behind names that both have.
+    ///
+    /// # Errors
+    /// What only a restart can change.
+    pub fn succeed(&mut self, old: &Self) -> Result<(), Vec<String>> {
+        let mut reasons = Vec::new();
+        for listener in &old.listeners {
+            match self.listeners.iter().find(|new| new.name == listener.name) {
+                None => reasons.push(format!("listener `{}` is gone", listener.name)),
+                Some(new) if new.addresses != listener.addresses => {
+                    reasons.push(format!("listener `{}` has another address", listener.name));
+                }
+                Some(_) => {}
+            }
+        }
+        for listener in &self.listeners {
+            if !old.listeners.iter().any(|old| old.name == listener.name) {
+                reasons.push(format!("listener `{}` is new", listener.name));
+            }
+        }
+        if !reasons.is_empty() {
+            return Err(reasons);
+        }
+        // Sockets know their listener by its number: the order of the sockets stays.
+        let place = |listener: &Listener| {
+            old.listeners
+                .iter()
+                .position(|old| old.name == listener.name)
+        };
+        self.listeners.sort_by_key(place);
+        if self.admin != old.admin {
+            return Err(vec!["`admin` is different".to_owned()]);
+        }
+        self.generation = old.generation + 1;
+        self.via = Arc::clone(&old.via);
+        for upstream in &self.upstreams {
+            if let Some(before) = old
+                .upstreams
+                .iter()
+                .find(|old| old.name() == upstream.name())
+            {
+                upstream.inherit(before);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts what needs a task, and waits a little for names; finds the metrics of every route.
+    pub async fn start(
+        &self,
+        names: &Arc<dyn Names>,
+        spawner: &Spawner,
+        telemetry: &Telemetry,
+    ) -> Vec<TaskGuard> {
+        for route in self
+            .listeners
+            .iter()
+            .flat_map(|listener| &listener.site.routes)
+        {
+            route.metrics.get_or_init(|| telemetry.route(&route.name));
+        }
         let mut guards = Vec::new();
         for upstream in &self.upstreams {
             guards.extend(upstream.start(names, spawner, NAMES_PATIENCE).await);
@@ -138,20 +213,36 @@ impl Site {
     }
 }
 
-/// The plan in force.
+/// The plan in force, with the tasks that work for it.
 #[derive(Debug)]
-pub struct PlanHandle(ArcSwap<Plan>);
+pub struct PlanHandle {
+    plan: ArcSwap<Plan>,
+    tasks: Mutex<Vec<TaskGuard>>,
+}
 
 impl PlanHandle {
     /// Publishes the first plan.
     #[must_use]
-    pub fn new(plan: Plan) -> Self {
-        Self(ArcSwap::from_pointee(plan))
+    pub fn new(plan: Plan, tasks: Vec<TaskGuard>) -> Self {
+        Self {
+            plan: ArcSwap::from_pointee(plan),
+            tasks: Mutex::new(tasks),
+        }
     }
 
     /// The plan in force.
     #[must_use]
     pub fn load(&self) -> Arc<Plan> {
-        self.0.load_full()
+        self.plan.load_full()
+    }
+
+    /// Puts `plan` into force with one swap; the tasks of the one before it stop.
+    pub fn publish(&self, plan: Plan, tasks: Vec<TaskGuard>) {
+        self.plan.store(Arc::new(plan));
+        let before = std::mem::replace(
+            &mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner),
+            tasks,
+        );
+        drop(before);
     }
 }

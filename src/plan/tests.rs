@@ -1,9 +1,17 @@
 //! A document into a plan: what is served where, what is inherited, and that nothing is refused twice.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
 use crate::base::problem::{Problem, Problems};
+use crate::base::task::Spawner;
 use crate::config::source::Environment;
 use crate::config::{Loaded, load_text};
 use crate::plan::{Action, Plan, Site, compile};
+use crate::telemetry::Telemetry;
+use crate::upstream::{Found, NameError, Names};
 
 const LISTENERS: &str = "version: 1\nlisteners:\n  public: { address: \"127.0.0.1:0\", PUBLIC }\n  internal: { address: \"127.0.0.1:0\" }\n\
     upstreams:\n  app: { targets: [{ url: \"http://127.0.0.1:1\" }] }\n  next: { targets: [{ url: \"http://127.0.0.1:2\" }] }\n";
@@ -236,4 +244,125 @@ fn threads_and_addresses_reach_the_plan() {
             .trusted
             .contains("10.1.2.3".parse().expect("an address"))
     );
+}
+
+/// A plan with these listeners, and what else stands at the top.
+fn served(listeners: &str, rest: &str) -> Plan {
+    plan(&format!(
+        "version: 1\nlisteners: {listeners}\n{rest}routes: [{{ name: a, match: {{ path: / }}, respond: {{}} }}]\n"
+    ))
+}
+
+#[test]
+fn a_listener_that_changes_needs_a_restart() {
+    let old = "{ one: { address: \"127.0.0.1:1\" }, two: { address: \"127.0.0.1:2\" } }";
+    let cases: &[(&str, &[&str])] = &[
+        (old, &[]),
+        (
+            "{ one: { address: \"127.0.0.1:1\" }, two: { address: \"127.0.0.1:3\" } }",
+            &["listener `two` has another address"],
+        ),
+        (
+            "{ one: { address: \"127.0.0.1:1\" } }",
+            &["listener `two` is gone"],
+        ),
+        (
+            "{ one: { address: \"127.0.0.1:1\" }, three: { address: \"127.0.0.1:2\" } }",
+            &["listener `two` is gone", "listener `three` is new"],
+        ),
+    ];
+    for (new, reasons) in cases {
+        let mut new = served(new, "");
+        let told = new.succeed(&served(old, "")).err().unwrap_or_default();
+        assert_eq!(told, *reasons);
+    }
+}
+
+#[test]
+fn the_admin_interface_changes_by_a_restart_only() {
+    let listeners = "{ one: { address: \"127.0.0.1:1\" } }";
+    let old = served(listeners, "admin: { socket: a.sock }\n");
+    let succeed = |admin: &str| served(listeners, admin).succeed(&old);
+    assert_eq!(succeed("admin: { socket: a.sock }\n"), Ok(()));
+    for admin in ["", "admin: { socket: b.sock }\n"] {
+        let told = succeed(admin);
+        assert_eq!(told, Err(vec!["`admin` is different".to_owned()]));
+    }
+}
+
+#[test]
+fn sockets_keep_their_listener_in_whatever_order_it_is_written() {
+    let [a, b] = [
+        "a: { address: \"127.0.0.1:1\" }",
+        "b: { address: \"127.0.0.1:2\" }",
+    ];
+    let old = served(&format!("{{ {a}, {b} }}"), "");
+    let mut new = served(&format!("{{ {b}, {a} }}"), "");
+    assert_eq!(new.succeed(&old), Ok(()));
+    let names = |plan: &Plan| -> Vec<String> {
+        plan.listeners
+            .iter()
+            .map(|listener| listener.name.to_string())
+            .collect()
+    };
+    assert_eq!(names(&new), names(&old));
+}
+
+#[test]
+fn generations_are_counted_and_the_name_stays() {
+    let listeners = "{ one: { address: \"127.0.0.1:1\" } }";
+    let mut old = served(listeners, "");
+    old.via = "the-first".into();
+    let mut new = served(listeners, "");
+    assert_eq!(new.succeed(&old), Ok(()));
+    assert_eq!((old.generation, new.generation), (1, 2));
+    assert_eq!(&*new.via, "the-first");
+    let mut next = served(listeners, "");
+    assert_eq!(next.succeed(&new), Ok(()));
+    assert_eq!(next.generation, 3);
+}
+
+/// Everybody is at 127.0.0.9.
+struct Nine;
+
+#[async_trait]
+impl Names for Nine {
+    async fn look_up(&self, _: &str) -> Result<Found, NameError> {
+        let addresses = vec![[127, 0, 0, 9].into()];
+        let ttl = Duration::from_secs(3600);
+        Ok(Found { addresses, ttl })
+    }
+}
+
+#[tokio::test]
+async fn addresses_of_names_are_taken_over() {
+    let upstreams = |name: &str| {
+        plan(&format!(
+            "version: 1\nlisteners: {{ one: {{ address: \"127.0.0.1:1\" }} }}\nupstreams:\n  {name}: {{ targets: [{{ url: \"http://app.test:8080\" }}, {{ url: \"http://127.0.0.1:2\" }}] }}\n\
+             routes: [{{ name: a, match: {{ path: / }}, upstream: {name} }}]\n"
+        ))
+    };
+    let address = |plan: &Plan| {
+        let mut targets = plan.upstreams[0].targets();
+        targets
+            .find_map(|(authority, address, _)| (authority == "app.test:8080").then_some(address))
+    };
+    let known = Some(Some("127.0.0.9:8080".parse().expect("an address")));
+    let (old, spawner) = (
+        upstreams("app"),
+        Spawner::new(tokio::runtime::Handle::current()),
+    );
+    let (names, telemetry): (Arc<dyn Names>, _) =
+        (Arc::new(Nine), Telemetry::new().expect("metrics"));
+    let _tasks = old.start(&names, &spawner, &telemetry).await;
+    assert_eq!(address(&old), known);
+
+    let mut same = upstreams("app");
+    assert_eq!(address(&same), Some(None));
+    assert_eq!(same.succeed(&old), Ok(()));
+    assert_eq!(address(&same), known);
+
+    let mut other = upstreams("other");
+    assert_eq!(other.succeed(&old), Ok(()));
+    assert_eq!(address(&other), Some(None));
 }

@@ -23,7 +23,7 @@ use crate::exchange::{
 };
 use crate::gateway::{Proxy, State, raw_answer};
 use crate::plan::PlanHandle;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Record, Telemetry};
 
 /// How long a connection may be idle between two requests.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -73,7 +73,7 @@ pub(super) async fn serve(io: L4Stream, arrival: Arrival, shared: Arc<Shared>) {
         let length = match head {
             Head::Whole(length) => length,
             Head::Closed => return,
-            Head::Refused(fault) => return refuse(&mut stream, &shared, fault).await,
+            Head::Refused(fault) => return refuse(&mut stream, &shared, arrival.peer, fault).await,
         };
         let raw = stream.take(length);
         match check_head(&raw, &shared.limits) {
@@ -89,7 +89,7 @@ pub(super) async fn serve(io: L4Stream, arrival: Arrival, shared: Arc<Shared>) {
                     None => return,
                 }
             }
-            Err(fault) => return refuse(&mut stream, &shared, fault).await,
+            Err(fault) => return refuse(&mut stream, &shared, arrival.peer, fault).await,
         }
         if last_was_incomplete(&stream) {
             return;
@@ -200,12 +200,26 @@ async fn request(
 }
 
 /// Answers what never became a request, and closes: where the next one begins nobody can say.
-async fn refuse(stream: &mut ClientStream, shared: &Shared, fault: Fault) {
+async fn refuse(
+    stream: &mut ClientStream,
+    shared: &Shared,
+    peer: Option<SocketAddr>,
+    fault: Fault,
+) {
     let plan = shared.plans.load();
     let millis = shared.clock.unix_millis();
     let mut exchange = Exchange::new(shared.clock.instant(), millis, Scheme::Http);
     exchange.id = RequestId::new(millis);
-    shared.telemetry.refused(fault);
+    let record = Record {
+        unix_millis: millis,
+        id: exchange.id.text(),
+        client: peer.map(|peer| crate::base::net::canonical_ip(peer.ip())),
+        status: fault.meaning().status.as_u16(),
+        error_type: Some(fault.code()),
+        protocol: "1.1",
+        ..Record::default()
+    };
+    shared.telemetry.finished(&record, Some(fault), None);
     log::debug!(id:% = exchange.id.text(), error_type:% = fault.code(); "head refused");
     let answer = raw_answer(&plan.pages, &exchange, fault, millis);
     let write = async {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +28,9 @@ pub struct Bound {
     socket: Socket,
 }
 
+/// A socket that connections are accepted from.
 #[derive(Debug)]
-enum Socket {
+pub(super) enum Socket {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf),
 }
@@ -65,14 +66,16 @@ fn open(address: &ListenAddress) -> io::Result<Socket> {
             socket.bind(*address)?;
             Ok(Socket::Tcp(socket.listen(BACKLOG)?))
         }
-        ListenAddress::Unix(path) => {
-            // A socket that nobody listens on is left over from a gateway that was killed.
-            if std::os::unix::net::UnixStream::connect(path).is_err() && path.exists() {
-                std::fs::remove_file(path)?;
-            }
-            Ok(Socket::Unix(UnixListener::bind(path)?, path.clone()))
-        }
+        ListenAddress::Unix(path) => Ok(Socket::Unix(unix(path)?, path.clone())),
     }
+}
+
+/// Binds a unix socket; one that nobody listens on is left over from a gateway that was killed.
+pub(super) fn unix(path: &Path) -> io::Result<UnixListener> {
+    if std::os::unix::net::UnixStream::connect(path).is_err() && path.exists() {
+        std::fs::remove_file(path)?;
+    }
+    UnixListener::bind(path)
 }
 
 impl Bound {
@@ -118,7 +121,7 @@ pub(super) async fn accept(bound: Bound, shared: Arc<Shared>, spawner: Spawner) 
     }
 }
 
-async fn next(socket: &Socket) -> io::Result<(L4Stream, Option<SocketAddr>)> {
+pub(super) async fn next(socket: &Socket) -> io::Result<(L4Stream, Option<SocketAddr>)> {
     match socket {
         Socket::Tcp(socket) => {
             let (stream, peer) = socket.accept().await?;

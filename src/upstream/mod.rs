@@ -20,7 +20,7 @@ use pingora_load_balancing::{Backend, Backends, Extensions};
 
 use crate::base::task::{Spawner, TaskGuard};
 use pick::Schedule;
-pub use resolve::{Names, SystemNames};
+pub use resolve::{Found, NameError, Names, SystemNames};
 pub use spec::{Spec, TargetSpec};
 
 /// How long a connection to a target may take.
@@ -41,6 +41,8 @@ pub struct Upstream {
     ready: ArcSwapOption<Ready>,
     /// A shorter time to live is taken for this.
     ttl_min: Duration,
+    /// Where the turns begin.
+    turn: AtomicUsize,
 }
 
 /// One address that a request can be sent to.
@@ -141,6 +143,7 @@ impl Upstream {
             discovery,
             ready: ArcSwapOption::empty(),
             ttl_min: resolve::TTL_MIN,
+            turn: AtomicUsize::new(0),
         }
     }
 
@@ -165,6 +168,39 @@ impl Upstream {
             .load()
             .as_ref()
             .is_some_and(|ready| !ready.targets.is_empty())
+    }
+
+    /// Takes over what another generation of this upstream found out: addresses of names, and whose turn it is.
+    pub fn inherit(&self, before: &Self) {
+        for written in self
+            .discovery
+            .targets
+            .iter()
+            .filter(|written| written.is_name)
+        {
+            let known = before
+                .discovery
+                .targets
+                .iter()
+                .find(|known| known.authority == written.authority && known.is_name);
+            if let Some(addresses) = known.and_then(|known| known.addresses.load_full()) {
+                written.addresses.store(Some(addresses));
+            }
+        }
+        if let Some(ready) = before.ready.load_full() {
+            self.turn.store(ready.schedule.turn(), Ordering::Relaxed);
+        }
+    }
+
+    /// Every target with the address in use, for `upstreams list`.
+    pub fn targets(&self) -> impl Iterator<Item = (&str, Option<SocketAddr>, u16)> {
+        self.discovery.targets.iter().map(|written| {
+            let address = written
+                .addresses
+                .load_full()
+                .and_then(|known| known.0.first().copied());
+            (&*written.authority, address, written.weight)
+        })
     }
 
     /// Chooses the target of one attempt; `None` while no name has an address.
@@ -192,8 +228,13 @@ impl Upstream {
             else {
                 continue;
             };
-            let first = tokio::time::timeout(patience, names.look_up(&written.host)).await;
-            let ttl = first.map_or(self.ttl_min, |found| self.found(index, found));
+            // An address that is known already serves while the name is asked for again.
+            let ttl = if written.addresses.load().is_some() {
+                Duration::ZERO
+            } else {
+                let first = tokio::time::timeout(patience, names.look_up(&written.host)).await;
+                first.map_or(self.ttl_min, |found| self.found(index, found))
+            };
             guards.push(spawner.spawn(resolve::keep(
                 Arc::clone(self),
                 index,
@@ -206,7 +247,7 @@ impl Upstream {
     }
 
     /// Takes note of an answer for the name of target `index`; returns how long it may be used.
-    fn found(&self, index: usize, answer: Result<resolve::Found, resolve::NameError>) -> Duration {
+    fn found(&self, index: usize, answer: Result<Found, NameError>) -> Duration {
         let Some(written) = self.discovery.targets.get(index) else {
             return resolve::TTL_MAX;
         };
@@ -240,8 +281,13 @@ impl Upstream {
         let mut set = None;
         let updated = self.backends.update(|changed| set = Some(changed)).await;
         if let (Ok(()), Some(set)) = (updated, set) {
+            let before = self.ready.load_full();
+            let turn = before.map_or_else(
+                || self.turn.load(Ordering::Relaxed),
+                |ready| ready.schedule.turn(),
+            );
             self.ready
-                .store(Some(Arc::new(Ready::new(&set, self.group))));
+                .store(Some(Arc::new(Ready::new(&set, self.group, turn))));
         }
     }
 }
@@ -262,7 +308,7 @@ impl Written {
 }
 
 impl Ready {
-    fn new(set: &BTreeSet<Backend>, group: u64) -> Self {
+    fn new(set: &BTreeSet<Backend>, group: u64, turn: usize) -> Self {
         let mut targets = Vec::with_capacity(set.len());
         let mut weights = Vec::with_capacity(set.len());
         for backend in set {
@@ -287,7 +333,7 @@ impl Ready {
         }
         Self {
             targets: targets.into(),
-            schedule: Schedule::new(&weights),
+            schedule: Schedule::new(&weights).entered_at(turn),
         }
     }
 }

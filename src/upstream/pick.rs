@@ -33,6 +33,17 @@ impl Schedule {
         }
     }
 
+    /// The same cycle, entered at another turn.
+    pub(super) fn entered_at(self, turn: usize) -> Self {
+        self.next.store(turn, Ordering::Relaxed);
+        self
+    }
+
+    /// How many turns were taken.
+    pub(super) fn turn(&self) -> usize {
+        self.next.load(Ordering::Relaxed)
+    }
+
     /// The next choice; `None` when there is none.
     pub(super) fn next(&self) -> Option<usize> {
         // Relaxed: only the counter itself matters, nothing is published through it.

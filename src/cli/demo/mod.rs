@@ -4,6 +4,7 @@ mod services;
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use super::args::{DemoArgs, Global};
 use super::{Exit, check, print, run, say};
@@ -19,7 +20,7 @@ pub(super) fn run(args: &DemoArgs, global: &Global) -> Exit {
         print(CONFIG);
         return Exit::Done;
     }
-    run::log_to_stderr();
+    run::log_to_stderr(crate::telemetry::Level::default());
     let services = match services::start() {
         Ok(services) => services,
         Err(error) => {
@@ -32,9 +33,16 @@ pub(super) fn run(args: &DemoArgs, global: &Global) -> Exit {
     for (name, address) in services.addresses() {
         variables.insert(name.to_ascii_uppercase(), address.to_string());
     }
-    let loaded = config::load_text("conf/demo.yaml", CONFIG, &Environment::Fixed(variables));
-    let (loaded, plan) = check::compile(loaded);
-    let exit = run::serve(&loaded, plan, global, |addresses| {
+    let load = move || {
+        let environment = Environment::Fixed(variables.clone());
+        check::compile(config::load_text("conf/demo.yaml", CONFIG, &environment))
+    };
+    let (loaded, plan) = load();
+    let loader = Arc::new(move || {
+        let (loaded, plan) = load();
+        run::candidate(&loaded, plan)
+    });
+    let exit = run::serve(&loaded, plan, global, loader, |addresses| {
         let url = addresses.first().map_or("", |(_, url)| url.as_str());
         say(&greeting(url));
     });

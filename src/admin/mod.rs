@@ -1,0 +1,169 @@
+//! The private side: what the gateway tells about itself, and what it may be told to do.
+
+mod access;
+mod answer;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use serde_json::{Value as Json, json};
+
+use crate::base::control::{Control, Reloaded};
+use crate::telemetry::Telemetry;
+use access::Right;
+pub use access::{Access, Door};
+use answer::{plain, problem, to_json};
+
+/// The description of this interface, served as it is.
+const OPENAPI: &str = include_str!("openapi.yaml");
+
+/// The admin interface behind one door.
+pub struct Admin {
+    /// What it speaks for.
+    pub control: Arc<dyn Control>,
+    /// The metrics.
+    pub telemetry: Arc<Telemetry>,
+    /// Who may do what.
+    pub access: Access,
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let head = session.req_header();
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let query = head.uri.query().unwrap_or_default().to_owned();
+        let Some((route, right)) = Route::of(&path) else {
+            return problem(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                "nothing is served at this address",
+            );
+        };
+        if !route.takes(&method) {
+            return problem(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method_not_allowed",
+                "not with this method",
+            );
+        }
+        if let Err(refusal) = self.access.check(&head.headers, right) {
+            return refusal.answer();
+        }
+        self.act(route, &query).await
+    }
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Live,
+    Ready,
+    Metrics,
+    Config,
+    Upstreams,
+    Status,
+    OpenApi,
+    Reload,
+}
+
+impl Route {
+    /// The route of a path, and the right that it takes.
+    fn of(path: &str) -> Option<(Self, Right)> {
+        Some(match path {
+            // `/healthz` is what older orchestrators ask.
+            "/livez" | "/healthz" => (Self::Live, Right::Nobody),
+            "/readyz" => (Self::Ready, Right::Nobody),
+            "/metrics" => (Self::Metrics, Right::View),
+            "/config" => (Self::Config, Right::View),
+            "/upstreams" => (Self::Upstreams, Right::View),
+            "/status" => (Self::Status, Right::View),
+            "/openapi.yaml" => (Self::OpenApi, Right::View),
+            "/reload" => (Self::Reload, Right::Operate),
+            _ => return None,
+        })
+    }
+
+    fn takes(self, method: &Method) -> bool {
+        match self {
+            Self::Reload => *method == Method::POST,
+            Self::Live
+            | Self::Ready
+            | Self::Metrics
+            | Self::Config
+            | Self::Upstreams
+            | Self::Status
+            | Self::OpenApi => *method == Method::GET || *method == Method::HEAD,
+        }
+    }
+}
+
+impl Admin {
+    async fn act(&self, route: Route, query: &str) -> Response<Vec<u8>> {
+        match route {
+            Route::Live => plain(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
+            Route::Ready => self.ready(query),
+            Route::Metrics => plain(
+                StatusCode::OK,
+                "text/plain; version=0.0.4; charset=utf-8",
+                &self.telemetry.text(),
+            ),
+            Route::Config => to_json(StatusCode::OK, &self.control.config()),
+            Route::Upstreams => {
+                let status = self.control.status();
+                to_json(
+                    StatusCode::OK,
+                    status.get("upstreams").unwrap_or(&Json::Null),
+                )
+            }
+            Route::Status => to_json(StatusCode::OK, &self.control.status()),
+            Route::OpenApi => plain(StatusCode::OK, "application/yaml", OPENAPI),
+            Route::Reload => reloaded(&self.control.reload().await),
+        }
+    }
+
+    fn ready(&self, query: &str) -> Response<Vec<u8>> {
+        let ready = self.control.is_ready();
+        let status = if ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        let word = if ready { "ok" } else { "stopping" };
+        if query.split('&').any(|name| name == "verbose") {
+            return to_json(
+                status,
+                &json!({ "ready": ready, "checks": { "config": "ok", "listeners": "ok", "process": word } }),
+            );
+        }
+        plain(status, "text/plain; charset=utf-8", &format!("{word}\n"))
+    }
+}
+
+fn reloaded(reloaded: &Reloaded) -> Response<Vec<u8>> {
+    match reloaded {
+        Reloaded::Applied {
+            generation,
+            changes,
+            restart,
+        } => {
+            let lines: Vec<Json> = changes
+                .iter()
+                .map(crate::base::control::Change::json)
+                .collect();
+            let body = json!({ "result": "applied", "generation": generation, "changes": lines, "needs_restart": restart });
+            to_json(StatusCode::OK, &body)
+        }
+        Reloaded::Invalid { report } => to_json(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &json!({ "result": "invalid", "report": report }),
+        ),
+        Reloaded::NeedsRestart { reasons } => to_json(
+            StatusCode::CONFLICT,
+            &json!({ "result": "needs_restart", "reasons": reasons }),
+        ),
+    }
+}

@@ -1,0 +1,178 @@
+//! `reload`, `status`, `upstreams`: a running gateway asked and told.
+
+use serde_json::Value as Json;
+
+use super::args::{Format, Global, UpstreamsVerb};
+use super::client::ask;
+use super::{Exit, print, say};
+
+/// Tells the running gateway to load its config again, and says what changed.
+pub(super) fn reload(global: &Global) -> Exit {
+    let answer = match ask(global, "POST", "/reload") {
+        Ok(answer) => answer,
+        Err(exit) => return exit,
+    };
+    if global.format == Format::Json {
+        print(&format!("{:#}\n", answer.body));
+    }
+    let text = |key: &str| {
+        answer
+            .body
+            .get(key)
+            .and_then(Json::as_str)
+            .unwrap_or_default()
+    };
+    match answer.status {
+        200 => {
+            if global.format == Format::Human {
+                print(&applied(&answer.body));
+            }
+            Exit::Done
+        }
+        409 => {
+            let reasons = answer.body.get("reasons").cloned().unwrap_or_default();
+            say(&format!(
+                "error: the new config needs a restart; the running one was kept: {reasons}"
+            ));
+            Exit::Findings
+        }
+        422 => {
+            say(text("report").trim_end());
+            say("the running config was kept");
+            Exit::Config
+        }
+        _ => Exit::Findings,
+    }
+}
+
+fn applied(body: &Json) -> String {
+    let generation = body.get("generation").and_then(Json::as_u64).unwrap_or(0);
+    let changes = body
+        .get("changes")
+        .and_then(Json::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    let mut out = String::new();
+    for change in changes {
+        let value = |key: &str| change.get(key).map(ToString::to_string);
+        let key = change.get("key").and_then(Json::as_str).unwrap_or_default();
+        match (value("old"), value("new")) {
+            (Some(old), Some(new)) => out.push_str(&format!("~ {key}: {old} -> {new}\n")),
+            (Some(old), None) => out.push_str(&format!("- {key}: {old}\n")),
+            (None, Some(new)) => out.push_str(&format!("+ {key}: {new}\n")),
+            (None, None) => {}
+        }
+    }
+    let restart = body
+        .get("needs_restart")
+        .and_then(Json::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    for key in restart.iter().filter_map(Json::as_str) {
+        out.push_str(&format!("! {key} takes effect after a restart\n"));
+    }
+    out.push_str(&format!(
+        "generation {generation} is in force, {} changed\n",
+        changes.len()
+    ));
+    out
+}
+
+/// Prints what the running gateway says of itself.
+pub(super) fn status(global: &Global) -> Exit {
+    let answer = match ask(global, "GET", "/status") {
+        Ok(answer) => answer,
+        Err(exit) => return exit,
+    };
+    match global.format {
+        Format::Json => print(&format!("{:#}\n", answer.body)),
+        Format::Human => print(&told(&answer.body)),
+    }
+    if answer.status == 200 {
+        Exit::Done
+    } else {
+        Exit::Findings
+    }
+}
+
+fn told(body: &Json) -> String {
+    let text = |json: &Json, key: &str| {
+        json.get(key)
+            .map(|value| {
+                value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned)
+            })
+            .unwrap_or_default()
+    };
+    let list = |key: &str| {
+        body.get(key)
+            .and_then(Json::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let mut out = format!(
+        "doorward {}, generation {}, {} requests in flight\n",
+        text(body, "version"),
+        text(body, "generation"),
+        text(body, "requests")
+    );
+    for listener in list("listeners") {
+        out.push_str(&format!(
+            "  listener {}  {}\n",
+            text(&listener, "name"),
+            text(&listener, "address")
+        ));
+    }
+    for upstream in list("upstreams") {
+        out.push_str(&targets(&upstream));
+    }
+    out
+}
+
+fn targets(upstream: &Json) -> String {
+    let name = upstream
+        .get("name")
+        .and_then(Json::as_str)
+        .unwrap_or_default();
+    let targets = upstream
+        .get("targets")
+        .and_then(Json::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    let mut out = String::new();
+    for target in targets {
+        let text = |key: &str| {
+            target
+                .get(key)
+                .and_then(Json::as_str)
+                .unwrap_or("no address")
+        };
+        let weight = target.get("weight").and_then(Json::as_u64).unwrap_or(1);
+        out.push_str(&format!(
+            "  upstream {name}  {}  {}  weight {weight}\n",
+            text("target"),
+            text("address")
+        ));
+    }
+    out
+}
+
+/// `upstreams list`.
+pub(super) fn upstreams(verb: &UpstreamsVerb, global: &Global) -> Exit {
+    let UpstreamsVerb::List = verb;
+    let answer = match ask(global, "GET", "/upstreams") {
+        Ok(answer) => answer,
+        Err(exit) => return exit,
+    };
+    match global.format {
+        Format::Json => print(&format!("{:#}\n", answer.body)),
+        Format::Human => {
+            for upstream in answer.body.as_array().map_or(&[][..], Vec::as_slice) {
+                print(&targets(upstream));
+            }
+        }
+    }
+    if answer.status == 200 {
+        Exit::Done
+    } else {
+        Exit::Findings
+    }
+}

@@ -1,0 +1,228 @@
+//! A new config while requests go on: load, compile, start, publish; or the old one stays.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use async_trait::async_trait;
+use serde_json::{Value as Json, json};
+
+use crate::base::clock::SharedClock;
+use crate::base::control::{Control, Reloaded};
+use crate::base::task::Spawner;
+use crate::config;
+use crate::plan::{Plan, PlanHandle};
+use crate::telemetry::{LogSpec, Telemetry};
+use crate::upstream::Names;
+
+/// A config that was loaded and compiled.
+#[derive(Debug)]
+pub struct Candidate {
+    /// The plan; none when the config is wrong.
+    pub plan: Option<Plan>,
+    /// What is wrong, for people.
+    pub report: String,
+    /// The effective config, secrets hidden.
+    pub shown: Json,
+}
+
+/// Loads and compiles the config; it may take its time.
+pub type Loader = Arc<dyn Fn() -> Candidate + Send + Sync>;
+
+/// What a reload works with.
+pub(super) struct Parts {
+    pub(super) plans: Arc<PlanHandle>,
+    pub(super) names: Arc<dyn Names>,
+    pub(super) spawner: Spawner,
+    pub(super) telemetry: Arc<Telemetry>,
+    pub(super) clock: SharedClock,
+    pub(super) loader: Loader,
+    pub(super) addresses: Vec<(Arc<str>, String)>,
+}
+
+/// A reload as its observer sees it.
+#[derive(Debug, Clone, Copy)]
+pub enum Moment<'a> {
+    /// It begins.
+    Begins,
+    /// What became of it.
+    Ended(&'a Reloaded),
+}
+
+type Observer = Box<dyn Fn(Moment<'_>) + Send + Sync>;
+
+/// Reloads the config, and tells what is in force.
+pub struct Reloader {
+    parts: Parts,
+    /// One reload after the other.
+    turn: tokio::sync::Mutex<()>,
+    shown: Mutex<Json>,
+    stopping: AtomicBool,
+    observer: OnceLock<Observer>,
+    /// What the process began with, and only a restart changes: its threads, and the level of its log.
+    began: (Option<u16>, LogSpec),
+}
+
+impl std::fmt::Debug for Reloader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reloader").finish_non_exhaustive()
+    }
+}
+
+impl Reloader {
+    pub(super) fn new(parts: Parts) -> Self {
+        let first = parts.plans.load();
+        let began = (first.threads, first.telemetry.log.clone());
+        Self {
+            parts,
+            began,
+            turn: tokio::sync::Mutex::new(()),
+            shown: Mutex::new(Json::Null),
+            stopping: AtomicBool::new(false),
+            observer: OnceLock::new(),
+        }
+    }
+
+    /// Notes the effective config that is in force from the start.
+    pub fn note(&self, shown: Json) {
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = shown;
+    }
+
+    /// Tells `observer` of every reload, whoever asks for it. The first observer stays the only one.
+    pub fn watch(&self, observer: impl Fn(Moment<'_>) + Send + Sync + 'static) {
+        self.observer.get_or_init(|| Box::new(observer));
+    }
+
+    fn tell(&self, moment: Moment<'_>) {
+        if let Some(observer) = self.observer.get() {
+            observer(moment);
+        }
+    }
+
+    pub(super) fn stopping(&self) {
+        self.stopping.store(true, Ordering::Release);
+    }
+
+    async fn apply(&self) -> Reloaded {
+        let loader = Arc::clone(&self.parts.loader);
+        let candidate = match tokio::task::spawn_blocking(move || loader()).await {
+            Ok(candidate) => candidate,
+            Err(error) => {
+                let report = format!("error: loading the config failed: {error}");
+                return Reloaded::Invalid { report };
+            }
+        };
+        let Some(mut plan) = candidate.plan else {
+            return Reloaded::Invalid {
+                report: candidate.report,
+            };
+        };
+        let old = self.parts.plans.load();
+        let mut restart = Vec::new();
+        if plan.threads != self.began.0 {
+            restart.push("runtime.threads".to_owned());
+        }
+        if plan.telemetry.log != self.began.1 {
+            restart.push("telemetry.log.level".to_owned());
+        }
+        if let Err(reasons) = plan.succeed(&old) {
+            return Reloaded::NeedsRestart { reasons };
+        }
+        let generation = plan.generation;
+        let parts = &self.parts;
+        // A file may have been moved away since: it is opened again, as a rotation of logs expects.
+        let log = &plan.telemetry.access_log;
+        if (log.file != "stdout" || *log != old.telemetry.access_log)
+            && let Err(error) = parts.telemetry.open_access_log(&plan.telemetry.access_log)
+        {
+            let file = &plan.telemetry.access_log.file;
+            let report = format!("error: cannot write the access log to {file}: {error}");
+            return Reloaded::Invalid { report };
+        }
+        let tasks = plan
+            .start(&parts.names, &parts.spawner, &parts.telemetry)
+            .await;
+        let kept = names(&plan);
+        parts.plans.publish(plan, tasks);
+        for name in names(&old).difference(&kept) {
+            parts.telemetry.forget(name);
+        }
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let changes = config::diff(&shown, &candidate.shown);
+        *shown = candidate.shown;
+        Reloaded::Applied {
+            generation,
+            changes,
+            restart,
+        }
+    }
+}
+
+/// The names of every route that is served.
+fn names(plan: &Plan) -> BTreeSet<Arc<str>> {
+    let listeners = plan.listeners.iter();
+    let routes = listeners.flat_map(|listener| &listener.site.routes);
+    routes.map(|route| Arc::clone(&route.name)).collect()
+}
+
+#[async_trait]
+impl Control for Reloader {
+    async fn reload(&self) -> Reloaded {
+        let _turn = self.turn.lock().await;
+        self.tell(Moment::Begins);
+        let reloaded = self.apply().await;
+        let seconds = self.parts.clock.unix_millis() / 1000;
+        match &reloaded {
+            Reloaded::Applied {
+                generation,
+                changes,
+                restart,
+            } => {
+                self.parts.telemetry.reloaded(seconds, *generation);
+                log::info!(generation, changes = changes.len(), restart:? = restart; "config reloaded");
+            }
+            Reloaded::Invalid { report } => {
+                self.parts.telemetry.reload_failed();
+                log::error!("config not reloaded, the running one was kept:\n{report}");
+            }
+            Reloaded::NeedsRestart { reasons } => {
+                self.parts.telemetry.reload_failed();
+                log::error!(reasons:? = reasons; "config not reloaded: it needs a restart; the running one was kept");
+            }
+        }
+        self.tell(Moment::Ended(&reloaded));
+        reloaded
+    }
+
+    fn is_ready(&self) -> bool {
+        !self.stopping.load(Ordering::Acquire)
+    }
+
+    fn config(&self) -> Json {
+        self.shown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn status(&self) -> Json {
+        let plan = self.parts.plans.load();
+        let listeners = self.parts.addresses.iter();
+        let listeners = listeners.map(|(name, url)| json!({ "name": &**name, "address": url }));
+        let upstreams = plan.upstreams.iter().map(|upstream| {
+            let targets = upstream.targets().map(|(authority, address, weight)| {
+                let address = address.map(|address| address.to_string());
+                json!({ "target": authority, "address": address, "weight": weight })
+            });
+            json!({ "name": &**upstream.name(), "targets": targets.collect::<Vec<_>>() })
+        });
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "generation": plan.generation,
+            "ready": self.is_ready(),
+            "requests": self.parts.telemetry.active(),
+            "listeners": listeners.collect::<Vec<_>>(),
+            "upstreams": upstreams.collect::<Vec<_>>(),
+        })
+    }
+}
