@@ -298,6 +298,9 @@ fn help_has_two_examples_a_verb() {
         &["config", "show"],
         &["config", "diff"],
         &["config", "schema"],
+        &["reload"],
+        &["status"],
+        &["upstreams", "list"],
         &["completions"],
         &["man"],
     ];
@@ -598,8 +601,41 @@ fn diff_names_what_was_changed_added_and_taken_out() {
     assert_eq!(diff("old.yaml", "old.yaml", &[]).code, 0);
     assert_eq!(diff("new.yaml", "bad.yaml", &[]).code, 78);
     assert_eq!(diff("gone.yaml", "old.yaml", &[]).code, 78);
-    let running = run_cli(&["config", "diff", "--config", "new.yaml"], dir.path());
-    assert_eq!(running.code, 69, "{}", running.stderr);
+}
+
+#[test]
+fn what_needs_a_running_gateway_says_where_it_looked_for_one() {
+    let silent = format!(
+        "{}admin: {{ socket: \"nobody.sock\" }}\n",
+        config("a").as_str()
+    );
+    let dir = folder(&[("doorward.yaml", &config("a")), ("silent.yaml", &silent)]);
+    for verb in [
+        &["config", "diff"][..],
+        &["reload"],
+        &["reload", "--wait"],
+        &["status"],
+        &["upstreams", "list"],
+    ] {
+        let said = |more: &[&str]| {
+            let args: Vec<&str> = verb.iter().chain(more).copied().collect();
+            let output = run_cli(&args, dir.path());
+            assert_eq!(output.code, 69, "{args:?}: {}", output.stderr);
+            assert_eq!(output.stdout, "", "{args:?}");
+            output.stderr
+        };
+        let nowhere = said(&[]);
+        let unknown = "error: no admin socket is known";
+        assert!(nowhere.contains(unknown), "{verb:?}: {nowhere}");
+        assert!(nowhere.contains("`--admin`"), "{verb:?}: {nowhere}");
+        let dead = said(&["--config", "silent.yaml"]);
+        let silence = "error: no answer from nobody.sock";
+        assert!(dead.contains(silence), "{verb:?}: {dead}");
+        // What is typed goes before what is written.
+        let typed = said(&["--config", "silent.yaml", "--admin", "./typed.sock"]);
+        let silence = "error: no answer from ./typed.sock";
+        assert!(typed.contains(silence), "{verb:?}: {typed}");
+    }
 }
 
 #[test]
@@ -750,13 +786,30 @@ fn a_signal_that_asks_for_the_end_ends_it_well() {
 }
 
 #[test]
-fn other_signals_leave_it_running() {
+fn sighup_loads_the_config_again_and_keeps_the_old_one_when_the_new_one_is_wrong() {
     let dir = folder(&[("doorward.yaml", &config("a"))]);
     let (process, addr) = serving(&["run"], dir.path());
-    for signal in ["HUP", "USR1", "USR2"] {
+    let rewrite = |text: &str| std::fs::write(dir.path().join("doorward.yaml"), text).unwrap();
+    rewrite(&config("a").replace("text: a", "text: b"));
+    process.signal("HUP");
+    process.wait_log("config reloaded");
+    assert_eq!(get(addr, "/", "a.example.com").text(), "b");
+    rewrite(&config("a").replace("text: a", "txt: c"));
+    process.signal("HUP");
+    process.wait_log("config not reloaded");
+    process.wait_log("unknown key `txt`");
+    assert_eq!(get(addr, "/", "a.example.com").text(), "b");
+    assert_eq!(process.stop().unwrap().code(), Some(0));
+}
+
+#[test]
+fn signals_without_a_meaning_leave_it_running() {
+    let dir = folder(&[("doorward.yaml", &config("a"))]);
+    let (process, addr) = serving(&["run"], dir.path());
+    for signal in ["USR1", "USR2", "HUP"] {
         process.signal(signal);
     }
-    process.wait_log("SIGHUP");
+    process.wait_log("config reloaded");
     assert_eq!(get(addr, "/", "a.example.com").text(), "a");
     assert_eq!(process.exit(), None);
     assert_eq!(process.stop().unwrap().code(), Some(0));

@@ -11,7 +11,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::support::{Client, DEADLINE, Gateway, Origin, Recorded, Reply, Response, Setup, run};
+use super::support::{
+    Client, DEADLINE, Gateway, Origin, Recorded, Reply, Response, Setup, run, run_cli,
+};
 
 /// One test an example; a file that is not named here fails `every_example_is_exercised`.
 macro_rules! examples {
@@ -25,6 +27,7 @@ macro_rules! examples {
 }
 
 examples! {
+    admin,
     defaults,
     environments,
     errors,
@@ -43,6 +46,7 @@ examples! {
     routing_hosts,
     routing_paths,
     secrets,
+    telemetry,
     versions,
     weighted_targets,
 }
@@ -165,6 +169,9 @@ fn seen(gateway: &Gateway, origin: &Origin, target: &str, headers: &[(&str, &str
 
 mod exercises {
     use super::*;
+
+    /// A trace that began elsewhere.
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     pub(super) fn routing_hosts(example: Example) {
         let (api, tenants) = (named("api"), named("tenants"));
@@ -576,6 +583,141 @@ mod exercises {
                 .replace("x-api-key", "");
             assert!(!clean.contains(secret), "{}", shown.stdout);
         }
+    }
+
+    pub(super) fn telemetry(example: Example) {
+        let app = Origin::answer(|request| match request.path.as_str() {
+            "/fails" => Reply::close(),
+            _ => Reply::fixed(201, &[], "five!"),
+        });
+        let example = example.replace("127.0.0.1:3000", &app.addr().to_string());
+        let with = |from: &str, to: &str| {
+            assert!(example.text.contains(from), "no `{from}`");
+            Setup::new(&example.text.replace(from, to)).spawn()
+        };
+        let headers = [
+            ("User-Agent", "canary/1"),
+            ("Referer", "http://from.test/"),
+            ("Traceparent", TRACE),
+        ];
+        let target = "/a%20b?email=canary&token=canary&q=tea";
+
+        let gateway = with("format: json", "format: clf");
+        ask(&gateway, target, &headers).expect(201);
+        let line = gateway.process().wait_log("127.0.0.1 - - [");
+        let asked = "] \"GET /a%20b?email=***&token=***&q=tea HTTP/1.1\" 201 5 \"http://from.test/\" \"***\"";
+        assert!(line.ends_with(asked), "{line}");
+
+        // Those that fail are recorded although no other is.
+        let gateway = with("sample: 100%", "sample: 0%");
+        ask(&gateway, "/good", &[]).expect(201);
+        ask(&gateway, "/fails", &[]).expect(502);
+        let line = gateway.process().wait_log("\"request_id\"");
+        assert!(line.contains("\"error.type\":\"reset\""), "{line}");
+
+        let gateway = with("file: stdout", "file: access.log");
+        ask(&gateway, target, &headers).expect(201);
+        assert_eq!(gateway.process().stop().unwrap().code(), Some(0));
+        let written = std::fs::read_to_string(gateway.dir().join("access.log")).unwrap();
+        assert!(written.contains("\"url.path\":\"/a%20b\""), "{written}");
+        let log = gateway.log();
+        assert!(!log.contains("request_id"), "{log}");
+        assert!(log.contains("stopping"), "{log}");
+
+        let gateway = with("level: info", "level: error");
+        assert_eq!(gateway.process().stop().unwrap().code(), Some(0));
+        assert!(!gateway.log().contains("stopping"), "{}", gateway.log());
+
+        let gateway = with("format: json", "format: none");
+        ask(&gateway, target, &headers).expect(201);
+        assert_eq!(gateway.process().stop().unwrap().code(), Some(0));
+        assert!(!gateway.log().contains("a%20b"), "{}", gateway.log());
+
+        let gateway = example.start();
+        let answer = ask(&gateway, target, &headers).expect(201);
+        let line = gateway.process().wait_log("\"request_id\"");
+        is_record_of(&line, &answer, &app);
+        let traceparent = app.last().header("traceparent").unwrap().to_owned();
+        let (trace, theirs) = TRACE.split_at(36);
+        assert!(traceparent.starts_with(trace), "{traceparent}");
+        assert!(!traceparent.ends_with(theirs), "{traceparent}");
+    }
+
+    /// Whether a line of the access log is about the request of `telemetry`.
+    #[track_caller]
+    fn is_record_of(line: &str, answer: &Response, app: &Origin) {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        for (key, value) in [
+            ("request_id", answer.header("x-request-id").unwrap()),
+            ("client.address", "127.0.0.1"),
+            ("http.request.method", "GET"),
+            ("server.address", "127.0.0.1"),
+            ("url.path", "/a%20b"),
+            ("url.query", "email=***&token=***&q=tea"),
+            ("http.route", "app"),
+            ("upstream", "app"),
+            ("target", &app.addr().to_string()),
+            ("user_agent.original", "***"),
+            ("http.request.header.referer", "http://from.test/"),
+            ("network.protocol.version", "1.1"),
+            ("trace_id", "4bf92f3577b34da6a3ce929d0e0e4736"),
+        ] {
+            assert_eq!(record[key], value, "{key}: {line}");
+        }
+        for (key, value) in [
+            ("http.response.status_code", 201),
+            ("http.response.body.size", 5),
+            ("http.request.body.size", 0),
+            ("attempts", 1),
+        ] {
+            assert_eq!(record[key], value, "{key}: {line}");
+        }
+    }
+
+    pub(super) fn admin(example: Example) {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("admin.sock");
+        let example = example
+            .replace("127.0.0.1:9901", "127.0.0.2:0")
+            .replace(
+                "${ADMIN_SOCKET:-/run/doorward/admin.sock}",
+                socket.to_str().unwrap(),
+            )
+            .replace("hello\\n", "hello");
+        let gateway = example.start();
+        assert_eq!(text(&gateway, "/hello", &[]), "hello");
+        let door: SocketAddr = gateway.process().wait_line("its admin address", |line| {
+            line.strip_prefix("admin on http://")?.parse().ok()
+        });
+        let look = |target: &str| Client::connect(door).get(target);
+        for target in ["/livez", "/readyz", "/healthz"] {
+            assert_eq!(look(target).expect(200).text(), "ok\n", "{target}");
+        }
+        let metrics = look("/metrics").expect(200).text();
+        let counted = "http_server_request_duration_seconds_count{http_route=\"hello\",status_class=\"2xx\"} 1";
+        assert!(metrics.contains(counted), "{metrics}");
+        assert_eq!(
+            look("/config").expect(200).json()["routes"][0]["name"],
+            "hello"
+        );
+        let change = |headers: &[(&str, &str)]| {
+            let mut client = Client::connect(door);
+            client.request("POST", "/reload", headers, b"").status
+        };
+        assert_eq!(change(&[]), 403);
+        assert_eq!(change(&[("doorward-admin", "1")]), 200);
+        assert_eq!(
+            change(&[("doorward-admin", "1"), ("Host", "evil.test")]),
+            421
+        );
+        let status = run_cli(&["status", "--format", "json"], gateway.dir());
+        assert_eq!(status.code, 0, "{}", status.stderr);
+        let status: serde_json::Value = serde_json::from_str(&status.stdout).unwrap();
+        assert_eq!(status["generation"], 2);
+        assert_eq!(status["listeners"][0]["name"], "public");
+        let reload = run_cli(&["reload", "--wait"], gateway.dir());
+        assert_eq!(reload.code, 0, "{}", reload.stderr);
+        assert_eq!(reload.stdout, "generation 3 is in force, 0 changed\n");
     }
 
     pub(super) fn request(example: Example) {

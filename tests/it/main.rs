@@ -3,6 +3,7 @@
 mod browser;
 mod bulk;
 mod cli;
+mod control;
 mod examples;
 mod hostile;
 mod plans;
@@ -13,4 +14,5 @@ mod reference;
 mod rewrite;
 mod routing;
 mod scale;
+mod service;
 mod support;

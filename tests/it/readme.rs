@@ -220,17 +220,16 @@ fn every_command_is_described() {
         .unwrap()
         .0;
     let mut count = 0;
-    for verb in verbs
-        .lines()
-        .filter_map(|line| line.split_whitespace().next())
-    {
+    // A long help goes on in the next line, further in.
+    let lines = verbs.lines().filter(|line| !line.starts_with("   "));
+    for verb in lines.filter_map(|line| line.split_whitespace().next()) {
         assert!(
             readme.contains(&format!("`doorward {verb}")),
             "`doorward {verb}`"
         );
         count += 1;
     }
-    assert_eq!(count, 8, "{verbs}");
+    assert_eq!(count, 11, "{verbs}");
 }
 
 #[test]

@@ -60,7 +60,8 @@ fn the_reference_is_known_to_the_last_key() {
     let (loaded, problems) = problems(&reference());
     let others: Vec<String> = problems
         .iter()
-        .filter(|problem| problem.code != "E020")
+        // The reference cuts a digest short, as documents do.
+        .filter(|problem| !matches!(problem.code, "E020" | "W022"))
         .map(|problem| told(&loaded, problem))
         .collect();
     assert!(others.is_empty(), "{others:#?}");
@@ -72,6 +73,7 @@ fn what_this_version_refuses() {
     let (_, problems) = problems(&reference());
     let mut lines: Vec<String> = problems
         .iter()
+        .filter(|problem| problem.code == "E020")
         .map(|problem| format!("{}: {}", problem.place, problem.what))
         .collect();
     lines.sort();
@@ -145,7 +147,8 @@ fn close_gaps(document: &mut Json) {
 #[test]
 fn the_reference_without_what_is_refused_is_a_config() {
     let (_, refused) = problems(&reference());
-    let places: Vec<Place> = refused.into_iter().map(|problem| problem.place).collect();
+    let refused = refused.into_iter().filter(|problem| problem.code == "E020");
+    let places: Vec<Place> = refused.map(|problem| problem.place).collect();
     let mut document = parse(&reference());
     // Templates and expressions may quote what is not there yet: their clauses are named by the problem.
     document = without(document, &places);
@@ -191,12 +194,8 @@ routes:
 /// As much of draft-07 as the schema uses.
 fn fits(value: &Json, schema: &Json, whole: &Json) -> Result<(), String> {
     let Some(rules) = schema.as_object() else {
-        let refused = schema == &json!(false);
-        return if refused {
-            Err("nothing may be here".to_owned())
-        } else {
-            Ok(())
-        };
+        let taken = (schema != &json!(false)).then_some(());
+        return taken.ok_or_else(|| "nothing may be here".to_owned());
     };
     for (rule, wanted) in rules {
         let all = |holds: bool| {
@@ -217,6 +216,7 @@ fn fits(value: &Json, schema: &Json, whole: &Json) -> Result<(), String> {
             "type" => all(is_of_type(value, wanted.as_str().unwrap_or("?")))?,
             "const" => all(value == wanted)?,
             "enum" => all(forms().any(|word| word == value))?,
+            "allOf" => forms().try_for_each(|form| fits(value, form, whole))?,
             "anyOf" => all(fitting() > 0)?,
             "oneOf" => all(fitting() == 1)?,
             "required" => {
@@ -309,7 +309,7 @@ fn part<'s>(schema: &'s Json, steps: &[Step], whole: &'s Json) -> Option<&'s Jso
             whole,
         );
     }
-    let forms = ["anyOf", "oneOf"]
+    let forms = ["allOf", "anyOf", "oneOf"]
         .iter()
         .filter_map(|key| schema.get(key)?.as_array())
         .flatten();
@@ -354,6 +354,7 @@ fn the_schema_has_the_keys_of_this_version_and_no_other() {
     assert!(count > 60, "only {count} keys");
     let places: Vec<Place> = refused
         .iter()
+        .filter(|problem| problem.code == "E020")
         .map(|problem| problem.place.clone())
         .collect();
     let served = without(parse(&reference()), &places);
@@ -388,7 +389,18 @@ fn the_schema_refuses_what_check_refuses() {
         ("/routes/0/respond", json!({})),
         ("/routes/0/cors", json!({})),
         ("/defaults", json!({ "routes": { "upstream": "app" } })),
-        ("/telemetry", json!({})),
+        ("/openapi", json!({})),
+        ("/telemetry", json!({ "metrics": {} })),
+        ("/telemetry", json!({ "log": { "level": "warning" } })),
+        ("/telemetry", json!({ "log": { "format": "auto" } })),
+        ("/telemetry", json!({ "access_log": { "format": "xml" } })),
+        ("/telemetry", json!({ "access_log": { "sample": 0.1 } })),
+        ("/admin", json!({ "dashboard": true })),
+        ("/admin", json!({ "address": "somewhere" })),
+        (
+            "/admin",
+            json!({ "tokens": [{ "sha256": "00", "role": "root" }] }),
+        ),
     ] {
         let mut document = good.clone();
         let (parent, key) = pointer.rsplit_once('/').unwrap();

@@ -1,0 +1,95 @@
+//! Under systemd: the unit is one that it takes and shuts in, and it hears how far the gateway is.
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test stops at the first thing that is not as expected"
+)]
+
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::support::{DEADLINE, Output, Setup, debian, run};
+
+/// `systemd-analyze` on the unit, with the binary under test in the place of the installed one.
+fn analyze(words: &[&str]) -> Output {
+    let dir = TempDir::new().unwrap();
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/doorward.service");
+    let unit = std::fs::read_to_string(path).unwrap();
+    assert!(unit.contains("ExecStart=/usr/bin/doorward run\n"), "{unit}");
+    let unit = unit
+        .replace("/usr/bin/doorward", env!("CARGO_BIN_EXE_doorward"))
+        // The manual page is not installed where tests run.
+        .replace("man:doorward(1) ", "");
+    let copy = dir.path().join("doorward.service");
+    std::fs::write(&copy, unit).unwrap();
+    let mut command = Command::new(debian("systemd", "systemd-analyze"));
+    run(command.args(words).arg(&copy), DEADLINE)
+}
+
+#[test]
+fn the_unit_has_nothing_that_systemd_complains_of() {
+    let verified = analyze(&["verify"]);
+    let said = verified.stdout + &verified.stderr;
+    let about_us: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("doorward"))
+        .collect();
+    assert_eq!((verified.code, about_us), (0, Vec::new()), "{said}");
+}
+
+#[test]
+fn the_unit_leaves_little_open() {
+    let judged = analyze(&["security", "--offline=true", "--threshold=20"]);
+    let said = judged.stdout + &judged.stderr;
+    assert!(said.contains("Overall exposure level"), "{said}");
+    // The threshold is in tenths: beyond 2.0 it ends with an error.
+    assert_eq!(judged.code, 0, "{said}");
+}
+
+#[test]
+fn systemd_hears_when_it_is_ready_reloading_and_stopping() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let hear = || {
+        let mut message = [0; 512];
+        let length = socket.recv(&mut message).unwrap();
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    };
+    let config = "version: 1\nlisteners: { public: { address: \"127.0.0.1:0\" } }\n\
+                  routes: [{ name: a, match: { path: /a }, respond: {} }]\n";
+    let setup = Setup::new(config).env("NOTIFY_SOCKET", path.to_str().unwrap());
+    let gateway = setup.spawn();
+    let ready = hear();
+    assert!(ready.starts_with("READY=1\n"), "{ready}");
+    assert!(ready.contains("STATUS=generation 1 is in force"), "{ready}");
+    for (text, status) in [
+        (config.to_owned(), "STATUS=generation 2 is in force"),
+        (
+            config.replace("path:", "pth:"),
+            "STATUS=the new config is invalid, the old one was kept",
+        ),
+        (
+            config.replace("public", "other"),
+            "STATUS=the new config needs a restart, the old one was kept",
+        ),
+    ] {
+        gateway.write_config(&text);
+        gateway.process().signal("HUP");
+        let reloading = hear();
+        assert!(reloading.starts_with("RELOADING=1"), "{reloading}");
+        let done = hear();
+        assert!(
+            done.starts_with("READY=1\n") && done.contains(status),
+            "{done}"
+        );
+    }
+    gateway.process().signal("TERM");
+    let stopping = hear();
+    assert!(stopping.starts_with("STOPPING=1"), "{stopping}");
+    assert_eq!(gateway.process().wait_exit().code(), Some(0));
+}
