@@ -49,6 +49,17 @@ pub struct Running {
     control: Arc<Reloader>,
 }
 
+/// Why a gateway does not begin to serve.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A mistake of ours.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// Requests would go unrecorded.
+    #[error("cannot write the access log to {0}: {1}")]
+    AccessLog(String, std::io::Error),
+}
+
 /// What a gateway finds around it.
 pub struct Surroundings {
     /// Who knows the addresses of names.
@@ -66,12 +77,12 @@ pub struct Surroundings {
 /// Begins to serve `plan` on sockets that are bound already. Must be called inside a runtime.
 ///
 /// # Errors
-/// A mistake of ours in the metrics.
+/// See [`StartError`].
 pub async fn start(
     plan: Plan,
     bound: Vec<Bound>,
     surroundings: Surroundings,
-) -> Result<Running, prometheus::Error> {
+) -> Result<Running, StartError> {
     let Surroundings {
         names,
         clock,
@@ -81,9 +92,9 @@ pub async fn start(
     } = surroundings;
     let spawner = Spawner::new(tokio::runtime::Handle::current());
     let telemetry = Arc::new(Telemetry::new()?);
-    if let Err(error) = telemetry.open_access_log(&plan.telemetry.access_log) {
-        log::error!(file:% = plan.telemetry.access_log.file, error:% = error; "no access log");
-    }
+    let log = &plan.telemetry.access_log;
+    let opened = telemetry.open_access_log(log);
+    opened.map_err(|error| StartError::AccessLog(log.file.clone(), error))?;
     telemetry.reloaded(clock.unix_millis() / 1000, plan.generation);
     let tasks = plan.start(&names, &spawner, &telemetry).await;
     let proxy = proxy(&telemetry);
