@@ -1287,3 +1287,22 @@ fn systemd_is_told_how_far_it_is() {
     assert_eq!(heard("STOPPING"), "STOPPING=1\n");
     assert_eq!(gateway.process().wait_exit().code(), Some(0));
 }
+
+#[test]
+fn runtime_threads_is_the_number_of_workers() {
+    for count in [2, 5] {
+        let config = format!(
+            "version: 1\nruntime: {{ threads: {count} }}\n\
+             listeners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
+             routes: [{{ name: a, match: {{ path: / }}, respond: {{}} }}]\n"
+        );
+        let gateway = Gateway::spawn(&config);
+        gateway.client().get("/").expect(200);
+        let tasks = format!("/proc/{}/task", gateway.process().pid());
+        let names = std::fs::read_dir(tasks).unwrap().map(|task| {
+            let name = std::fs::read(task.unwrap().path().join("comm")).unwrap();
+            String::from_utf8(name).unwrap()
+        });
+        assert_eq!(names.filter(|name| name.trim() == "worker").count(), count);
+    }
+}
