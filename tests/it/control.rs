@@ -1299,8 +1299,8 @@ fn runtime_threads_is_the_number_of_workers() {
         let gateway = Gateway::spawn(&config);
         gateway.client().get("/").expect(200);
         let tasks = format!("/proc/{}/task", gateway.process().pid());
-        let names = std::fs::read_dir(tasks).unwrap().map(|task| {
-            let name = std::fs::read(task.unwrap().path().join("comm")).unwrap();
+        let names = fs::read_dir(tasks).unwrap().map(|task| {
+            let name = fs::read(task.unwrap().path().join("comm")).unwrap();
             String::from_utf8(name).unwrap()
         });
         assert_eq!(names.filter(|name| name.trim() == "worker").count(), count);
