@@ -19,6 +19,8 @@ pub mod config;
 
 pub mod plan;
 
+pub mod flow;
+
 pub mod gateway;
 
 pub mod admin;

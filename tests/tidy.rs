@@ -23,6 +23,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("policy", 5),
     ("config", 6),
     ("plan", 7),
+    ("flow", 8),
     ("gateway", 9),
     ("admin", 10),
     ("server", 11),

@@ -1,6 +1,7 @@
 //! One request and its answer: the facts as they become known, and what is left to do for it.
 
 mod edits;
+mod events;
 mod fault;
 mod head;
 mod id;
@@ -12,10 +13,12 @@ mod scope;
 mod tests;
 mod trace;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use edits::{Edit, HeaderEdits, Headers};
+pub use events::{Decision, Event, Events, Step};
 pub use fault::{Fault, Meaning};
 pub use head::{Framing, HeadLimits, Next};
 pub use head::{check as check_head, end_of_head, leading_empty_lines};
@@ -41,21 +44,31 @@ pub struct Exchange {
     pub framing: Framing,
     /// How the client reached us. (server)
     pub scheme: Scheme,
-    /// Who the client is. (gateway/request)
+    /// The number of the listener it came in by. (server)
+    pub listener: usize,
+    /// The peer of its connection; none on a unix socket. (server)
+    pub peer: Option<IpAddr>,
+    /// Whether it is real, or only asked about. (server, flow/explain)
+    pub mode: Mode,
+    /// What was decided, in order. (flow, policies' chain)
+    pub events: Events,
+    /// Who the client is. (flow/arrive)
     pub client: Option<ClientChain>,
-    /// The `Host` that was asked for, canonical, with its port. (gateway/request)
+    /// The `Host` that was asked for, canonical, with its port. (flow/arrive)
     pub asked_host: Option<HeaderValue>,
-    /// The request's id: ours, or a trusted proxy's. (gateway/request)
+    /// The request's id: ours, or a trusted proxy's. (flow/arrive)
     pub id: RequestId,
-    /// Its place in a trace. (gateway/request)
+    /// Its place in a trace. (flow/arrive)
     pub trace: Option<TraceContext>,
-    /// The route's index in the site. (gateway/request)
+    /// The environment's host, if it was asked at one. (flow/find)
+    pub environment: Option<Box<str>>,
+    /// The route's index in the site. (flow/find)
     pub route: usize,
-    /// The name of that route. (gateway/request)
+    /// The name of that route. (flow/find)
     pub route_name: Arc<str>,
-    /// What the path's parameters stand for. (gateway/request)
+    /// What the path's parameters stand for. (flow/find)
     pub params: Params,
-    /// What the address takes, when the method was not it. (gateway/request)
+    /// What the address takes, when the method was not it. (flow/find)
     pub allow: Option<Allow>,
     /// What the upstream gets instead of what the client sent. (policies)
     pub to_upstream: UpstreamRequest,
@@ -69,6 +82,18 @@ pub struct Exchange {
     pub attempts: u16,
     /// The authority of the target that was tried last. (gateway/peer)
     pub target: Option<Arc<str>>,
+}
+
+/// Whether a request is real.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// It is.
+    #[default]
+    Live,
+    /// Somebody asks what would become of it: what is counted or taken is only looked at.
+    Dry,
+    /// The same, where no gateway runs: nothing is known of targets, so that they count as there.
+    Offline,
 }
 
 /// What the upstream gets instead of what the client sent; nothing means: the same.
@@ -97,10 +122,15 @@ impl Exchange {
             unix_millis,
             framing: Framing::default(),
             scheme,
+            listener: 0,
+            peer: None,
+            mode: Mode::Live,
+            events: Events::default(),
             client: None,
             asked_host: None,
             id: RequestId::default(),
             trace: None,
+            environment: None,
             route: 0,
             route_name: Arc::default(),
             params: Params::default(),

@@ -7,6 +7,7 @@ use pingora_proxy::Session;
 use super::Ctx;
 use super::state::State;
 use crate::exchange::{RequestHead, host_of};
+use crate::flow;
 use crate::telemetry::{Record, Telemetry};
 
 /// Notes how the request ended.
@@ -44,7 +45,7 @@ pub(super) fn record(
     telemetry.finished(
         &record,
         state.exchange.fault,
-        state.route().and_then(crate::plan::Route::metrics),
+        flow::route(&state.plan, &state.exchange).and_then(crate::plan::Route::metrics),
     );
 }
 
@@ -58,7 +59,7 @@ fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
     let upstream = exchange
         .target
         .as_ref()
-        .and_then(|_| super::peer::upstream(state));
+        .and_then(|_| flow::upstream(&state.plan, exchange));
     Record {
         unix_millis: exchange.unix_millis,
         id: exchange.id.text(),
@@ -75,6 +76,8 @@ fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
             .as_secs_f64(),
         upstream: upstream.map(|upstream| &**upstream.name()),
         target: exchange.target.as_deref(),
+        upstream_path: upstream.map(|_| flow::upstream_path(head, exchange)),
+        decided_by: flow::decided_by(&state.plan, exchange),
         attempts: exchange.attempts,
         error_type: exchange.fault.map(crate::exchange::Fault::code),
         user_agent: header(USER_AGENT),

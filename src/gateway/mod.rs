@@ -7,7 +7,6 @@ mod peer;
 mod request;
 mod response;
 mod state;
-mod upstream_request;
 
 use std::sync::Arc;
 
@@ -19,9 +18,9 @@ use pingora::{Error, Result};
 use pingora_cache::{NoCacheReason, RespCacheable};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
 
-pub use answer::raw as raw_answer;
 pub use state::{Signals, State};
 
+use crate::flow;
 use crate::telemetry::Telemetry;
 
 /// The gateway as Pingora sees it.
@@ -78,7 +77,9 @@ impl ProxyHttp for Gateway {
         head: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        upstream_request::write(head, state::of(ctx)?)
+        let state = state::of(ctx)?;
+        flow::write_upstream_request(head, &state.plan.via, &state.exchange)
+            .map_err(answer::internal)
     }
 
     async fn upstream_response_filter(
@@ -106,7 +107,8 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        response::shape(session, head, state::of(ctx)?);
+        let state = state::of(ctx)?;
+        flow::shape(&state.plan, session.req_header(), head, &mut state.exchange);
         Ok(())
     }
 

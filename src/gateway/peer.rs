@@ -9,14 +9,13 @@ use pingora_proxy::Session;
 
 use super::state::State;
 use crate::exchange::Fault;
-use crate::plan::Action;
-use crate::upstream::Upstream;
+use crate::flow;
 
 /// Chooses the target of one attempt.
 pub(super) fn choose(state: &mut State) -> Result<Box<HttpPeer>> {
     // After an address that took no connection comes the next one of the same target.
     let again = state.picked.take().filter(|_| state.unreachable > 0);
-    let picked = again.or_else(|| upstream(state)?.pick());
+    let picked = again.or_else(|| flow::upstream(&state.plan, &state.exchange)?.pick());
     let target = picked.as_ref().and_then(|picked| picked.target());
     let Some((target, peer)) = target.and_then(|target| Some((target, target.peer()?))) else {
         state.exchange.fault = Some(Fault::NoTarget);
@@ -45,24 +44,6 @@ pub(super) fn try_next_address(
     state.unreachable += 1;
     error.set_retry(state.unreachable < target.addresses());
     error
-}
-
-/// Whether there is anywhere to send the request.
-pub(super) fn is_there(state: &State) -> bool {
-    upstream(state).is_some_and(|upstream| upstream.has_target())
-}
-
-/// The upstream of the route, or the one in its place where the request was asked in an environment.
-pub(super) fn upstream(state: &State) -> Option<&Arc<Upstream>> {
-    match &state.route()?.action {
-        Action::Proxy(number, upstream) => Some(
-            state
-                .environment()
-                .and_then(|environment| environment.upstreams.get(number))
-                .unwrap_or(upstream),
-        ),
-        Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
-    }
 }
 
 /// A connection from the pool may be dead before it is used: then a request that changes nothing is sent once more, on a new one.

@@ -2,146 +2,26 @@
 
 use std::sync::atomic::Ordering;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderValue, StatusCode, Version};
+use http::StatusCode;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
-use smallvec::SmallVec;
 
 use super::state::State;
-use crate::exchange::{Fault, Headers};
-
-/// More interim answers than this are an attack.
-const INTERIM_MAX: u8 = 8;
-
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-
-/// Belong to one connection only (RFC 9110 section 7.6.1), whoever names them or not.
-const HOP_BY_HOP: &[&str] = &[
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "te",
-    "trailer",
-];
-
-/// Tell what stands behind the gateway.
-const TELLTALES: &[&str] = &[
-    "server",
-    "x-powered-by",
-    "x-aspnet-version",
-    "x-aspnetmvc-version",
-    "x-generator",
-    "x-runtime",
-    "x-backend",
-    "x-backend-server",
-    "x-served-by",
-    "x-upstream",
-    "x-envoy-upstream-service-time",
-    "x-envoy-decorator-operation",
-    "via",
-    "proxy-status",
-];
+use crate::exchange::Fault;
+use crate::flow;
 
 /// Checks an upstream's head, and takes off what is not for the client.
 pub(super) fn check(session: &Session, head: &mut ResponseHeader, state: &mut State) -> Result<()> {
-    let status = head.status.as_u16();
-    if status == 101 {
-        if !session.is_upgrade_req() {
-            return refuse(state, "101 to a request that asked for nothing of the kind");
-        }
+    let checked = flow::check_answer(head, session.is_upgrade_req(), &mut state.interim);
+    if let Err(why) = checked {
+        state.exchange.fault = Some(Fault::ProtocolError);
+        let mut error = Error::explain(ErrorType::InvalidHTTPHeader, why);
+        error.as_up();
+        return Err(error);
+    }
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
         state.signals.tunnel.store(true, Ordering::Release);
-    } else if head.status.is_informational() {
-        state.interim = state.interim.saturating_add(1);
-        if state.interim > INTERIM_MAX {
-            return refuse(state, "too many interim answers");
-        }
     }
-    if status >= 600 {
-        return refuse(state, "a status that is none");
-    }
-    // Any other coding, or a second one: where the body ends another reader may see differently.
-    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
-    let first = codings.next();
-    let known = first.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
-    if !known || codings.next().is_some() {
-        return refuse(state, "a transfer coding that is not `chunked`");
-    }
-    strip(head);
     Ok(())
-}
-
-fn refuse(state: &mut State, why: &'static str) -> Result<()> {
-    state.exchange.fault = Some(Fault::ProtocolError);
-    let mut error = Error::explain(ErrorType::InvalidHTTPHeader, why);
-    error.as_up();
-    Err(error)
-}
-
-fn strip(head: &mut ResponseHeader) {
-    let upgraded = head.status.as_u16() == 101;
-    let mut gone: SmallVec<[HeaderName; 8]> = SmallVec::new();
-    for line in head.headers.get_all(CONNECTION) {
-        for name in line.to_str().unwrap_or_default().split(',') {
-            let name = name.trim();
-            let kept = [
-                "close",
-                "keep-alive",
-                "upgrade",
-                "content-length",
-                "transfer-encoding",
-            ];
-            if !kept.iter().any(|kept| name.eq_ignore_ascii_case(kept)) {
-                gone.extend(HeaderName::from_bytes(name.as_bytes()).ok());
-            }
-        }
-    }
-    let telltale = |name: &&HeaderName| {
-        let name = name.as_str();
-        HOP_BY_HOP.contains(&name) || TELLTALES.contains(&name) || name.starts_with("x-user-")
-    };
-    gone.extend(head.headers.keys().filter(telltale).cloned());
-    if !upgraded {
-        gone.push(UPGRADE);
-        gone.push(CONNECTION);
-    }
-    // RFC 9110 section 8.6: an answer that has no body has no length.
-    if head.status == StatusCode::NO_CONTENT {
-        gone.push(CONTENT_LENGTH);
-        gone.push(TRANSFER_ENCODING);
-    }
-    for name in &gone {
-        head.remove(name);
-    }
-}
-
-/// Makes the answer ours: policies in reverse, what they queued, the request's id.
-pub(super) fn shape(session: &Session, head: &mut ResponseHeader, state: &mut State) {
-    if head.status.is_informational() && head.status.as_u16() != 101 {
-        return;
-    }
-    let State {
-        plan,
-        listener,
-        exchange,
-        ..
-    } = state;
-    let route = plan
-        .listeners
-        .get(*listener)
-        .and_then(|listener| listener.site.route(exchange.route));
-    if let Some(route) = route {
-        route.chain.response(session.req_header(), head, exchange);
-    }
-    exchange.to_client.apply(head);
-    if session.req_header().version == Version::HTTP_10 {
-        // It knows no chunks: the body ends with the connection.
-        head.remove(&TRANSFER_ENCODING);
-    }
-    if let Some(id) = exchange.id.value() {
-        let id: HeaderValue = id.clone();
-        head.set(&X_REQUEST_ID, id);
-    }
 }

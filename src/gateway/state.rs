@@ -1,6 +1,5 @@
 //! One request as the connection hands it over: its plan, its listener, its exchange.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -9,7 +8,7 @@ use pingora::{Error, ErrorType, Result};
 use super::Ctx;
 use crate::base::clock::SharedClock;
 use crate::exchange::Exchange;
-use crate::plan::{EnvironmentHost, Listener, Plan, Route};
+use crate::plan::Plan;
 use crate::upstream::Picked;
 
 /// What the gateway tells the client's connection.
@@ -26,14 +25,8 @@ pub struct Signals {
 pub struct State {
     /// The plan it sees, from the first phase to the last.
     pub plan: Arc<Plan>,
-    /// The number of the listener it came in by.
-    pub listener: usize,
-    /// The peer of its connection; none on a unix socket.
-    pub peer: Option<IpAddr>,
     /// The facts.
     pub exchange: Exchange,
-    /// The environment's host, if it was asked at one.
-    pub environment: Option<Box<str>>,
     /// Whether the connection closes after this answer.
     pub closing: bool,
     /// What the connection needs to know.
@@ -46,26 +39,6 @@ pub struct State {
     pub interim: u8,
     /// The time.
     pub clock: SharedClock,
-}
-
-impl State {
-    /// The listener it came in by.
-    pub(super) fn listener(&self) -> Option<&Listener> {
-        self.plan.listeners.get(self.listener)
-    }
-
-    /// The route it falls under.
-    pub(super) fn route(&self) -> Option<&Route> {
-        self.listener()?.site.route(self.exchange.route)
-    }
-
-    /// The environment it was asked in.
-    pub(super) fn environment(&self) -> Option<&EnvironmentHost> {
-        self.listener()?
-            .site
-            .environments
-            .get(self.environment.as_deref()?)
-    }
 }
 
 /// The state of a request; without one nobody admitted it.

@@ -129,6 +129,19 @@ pub enum Action {
     NotFound,
 }
 
+impl Action {
+    /// Its key in the config; of requests that fall under no route, what let them fall.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Proxy(..) => "upstream",
+            Self::Redirect(_) => "redirect",
+            Self::Respond(_) => "respond",
+            Self::NotFound => "match",
+        }
+    }
+}
+
 impl Plan {
     /// Takes over from the plan in force: its generation, its name, and what lives behind names that both have.
     ///

@@ -1,7 +1,7 @@
 //! The policies of one route, in the order of their stages, run once for the request and once, in reverse, for the answer.
 
 use super::Policy;
-use crate::exchange::{Exchange, Fault, RequestHead, ResponseHead, Verdict};
+use crate::exchange::{Decision, Exchange, Fault, RequestHead, ResponseHead, Step, Verdict};
 
 /// A route's policies.
 #[derive(Debug, Default)]
@@ -30,11 +30,19 @@ impl Chain {
     /// # Errors
     /// What is wrong with the request.
     pub fn request(&self, head: &RequestHead, ex: &mut Exchange) -> Result<Verdict, Fault> {
-        if self.on_request {
-            for policy in &self.policies {
-                if let Verdict::Respond(reply) = policy.on_request(head, ex)? {
-                    return Ok(Verdict::Respond(reply));
-                }
+        if !self.on_request {
+            return Ok(Verdict::Continue);
+        }
+        for (index, policy) in (0u8..).zip(&self.policies) {
+            let verdict = policy.on_request(head, ex);
+            let decision = match &verdict {
+                Ok(Verdict::Continue) => Decision::Passed,
+                Ok(Verdict::Respond(_)) => Decision::Answered,
+                Err(fault) => Decision::Refused(*fault),
+            };
+            ex.events.note(Step::Policy(index), decision);
+            if decision != Decision::Passed {
+                return verdict;
             }
         }
         Ok(Verdict::Continue)
@@ -47,6 +55,18 @@ impl Chain {
                 policy.on_response(head, answer, ex);
             }
         }
+    }
+
+    /// The key of the policy with place `index`.
+    #[must_use]
+    pub fn name(&self, index: usize) -> Option<&'static str> {
+        self.policies.get(index).map(Policy::name)
+    }
+
+    /// What the policy with place `index` did with the request, in words.
+    #[must_use]
+    pub fn explain(&self, index: usize, ex: &Exchange) -> Option<String> {
+        self.policies.get(index)?.explain(ex)
     }
 
     /// The keys of the policies, in order.

@@ -35,6 +35,11 @@ pub trait Hooks: Send + Sync {
 
     /// Changes an upstream's answer before the client gets it.
     fn on_response(&self, _head: &RequestHead, _answer: &mut ResponseHead, _ex: &mut Exchange) {}
+
+    /// What it did with a request, for people who ask; nothing where "ok" says it all.
+    fn explain(&self, _ex: &Exchange) -> Option<String> {
+        None
+    }
 }
 
 /// Makes everything from one line a policy: `NAMES`, `Specs` (as written, one field a clause), `Policy` (as run), and one
@@ -126,6 +131,9 @@ macro_rules! policies {
             }
             fn on_response(&self, head: &RequestHead, answer: &mut ResponseHead, ex: &mut Exchange) {
                 match self { $(Self::$Kind(policy) => policy.on_response(head, answer, ex),)* }
+            }
+            fn explain(&self, ex: &Exchange) -> Option<String> {
+                match self { $(Self::$Kind(policy) => policy.explain(ex),)* }
             }
         }
     };

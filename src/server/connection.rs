@@ -21,7 +21,8 @@ use crate::exchange::{
     Exchange, Fault, Framing, HeadLimits, Next, RequestId, check_head, end_of_head,
     leading_empty_lines,
 };
-use crate::gateway::{Proxy, State, raw_answer};
+use crate::flow::raw_answer;
+use crate::gateway::{Proxy, State};
 use crate::plan::PlanHandle;
 use crate::telemetry::{Record, Telemetry};
 
@@ -157,12 +158,11 @@ fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box<State> {
         Scheme::Http,
     );
     exchange.framing = framing;
+    exchange.listener = arrival.listener;
+    exchange.peer = arrival.peer.map(|peer| -> IpAddr { peer.ip() });
     Box::new(State {
         plan: shared.plans.load(),
-        listener: arrival.listener,
-        peer: arrival.peer.map(|peer| -> IpAddr { peer.ip() }),
         exchange,
-        environment: None,
         closing: false,
         signals: Arc::default(),
         picked: None,
@@ -216,6 +216,7 @@ async fn refuse(
         client: peer.map(|peer| crate::base::net::canonical_ip(peer.ip())),
         status: fault.meaning().status.as_u16(),
         error_type: Some(fault.code()),
+        decided_by: "http",
         protocol: "1.1",
         ..Record::default()
     };

@@ -40,6 +40,10 @@ pub struct Record<'a> {
     pub upstream: Option<&'a str>,
     /// The target that was tried last.
     pub target: Option<&'a str>,
+    /// The path that the upstream was asked for.
+    pub upstream_path: Option<&'a str>,
+    /// The clause that decided what became of the request, by its key in the config.
+    pub decided_by: &'a str,
     /// How many targets were tried.
     pub attempts: u16,
     /// Why there is no answer of an upstream: the fault's code.
@@ -88,6 +92,8 @@ impl Record<'_> {
         for (name, value) in [
             ("upstream", self.upstream),
             ("target", self.target),
+            ("upstream.path", self.upstream_path),
+            ("decided_by", Some(self.decided_by)),
             ("error.type", self.error_type),
             (
                 "user_agent.original",

@@ -1,19 +1,17 @@
-//! 4: what the upstream gets. What a client could forge is taken off first, then ours is set.
+//! What the upstream gets. What a client could forge is taken off first, then ours is set.
 
 use http::header::{EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TRANSFER_ENCODING, VIA};
 use http::{HeaderMap, HeaderValue, Uri};
-use pingora::http::RequestHeader;
-use pingora::{Error, ErrorType, OrErr, Result};
 use smallvec::SmallVec;
 
-use super::state::State;
-use crate::exchange::{Exchange, Headers};
+use crate::exchange::{Exchange, Fault, Headers, RequestHead};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-prefix");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Headers that only a gateway may write: upstreams take them for the truth.
@@ -57,17 +55,19 @@ const OUR_PREFIXES: &[&str] = &[
     "x-ssl-client-",
 ];
 
-/// Writes the head of the request that goes upstream.
-pub(super) fn write(head: &mut RequestHeader, state: &State) -> Result<()> {
-    let exchange = &state.exchange;
+/// Writes the head of the request that goes upstream. `via` is our name.
+///
+/// # Errors
+/// A path or value of ours that cannot be sent: our own mistake.
+pub fn write(head: &mut RequestHead, via: &str, exchange: &Exchange) -> Result<(), Fault> {
     strip(head, exchange);
     rewrite(head, exchange)?;
     forwarded(head, exchange)?;
-    via(head, &state.plan.via)?;
+    add_via(head, via)?;
     if let Some(id) = exchange.id.value() {
-        head.insert_header(X_REQUEST_ID, id.clone())?;
+        head.set(&X_REQUEST_ID, id.clone());
     }
-    traced(head, exchange)?;
+    traced(head, exchange);
     exchange.to_upstream.headers.apply(head);
     Ok(())
 }
@@ -76,7 +76,7 @@ fn is_ours(name: &str) -> bool {
     OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || OURS.contains(&name)
 }
 
-fn strip(head: &mut RequestHeader, exchange: &Exchange) {
+fn strip(head: &mut RequestHead, exchange: &Exchange) {
     let forged: SmallVec<[HeaderName; 8]> = head
         .headers
         .keys()
@@ -102,7 +102,7 @@ fn strip(head: &mut RequestHeader, exchange: &Exchange) {
 }
 
 /// Path, query and host, where a policy changed them.
-fn rewrite(head: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
+fn rewrite(head: &mut RequestHead, exchange: &Exchange) -> Result<(), Fault> {
     let to = &exchange.to_upstream;
     if to.path.is_some() || to.query.is_some() {
         let path = to.path.as_deref().unwrap_or_else(|| head.uri.path());
@@ -116,53 +116,53 @@ fn rewrite(head: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
         } else {
             format!("{path}?{query}")
         };
-        let uri = Uri::try_from(target)
-            .or_err(ErrorType::InternalError, "a rewritten path that is none")?;
-        head.set_uri(uri);
+        head.set_uri(Uri::try_from(target).map_err(|_error| Fault::Internal)?);
     }
     if let Some(host) = &to.host {
-        head.insert_header(HOST, host.clone())?;
+        head.set(&HOST, host.clone());
     }
     Ok(())
 }
 
 /// Who asked, how, and for which host.
-fn forwarded(head: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
+fn forwarded(head: &mut RequestHead, exchange: &Exchange) -> Result<(), Fault> {
     let scheme = exchange.client_scheme();
-    head.insert_header(X_FORWARDED_PROTO, scheme.as_str())?;
+    head.set(
+        &X_FORWARDED_PROTO,
+        HeaderValue::from_static(scheme.as_str()),
+    );
     let asked = exchange.asked_host.clone();
     if let Some(client) = &exchange.client {
-        head.insert_header(X_FORWARDED_FOR, value(&client.x_forwarded_for())?)?;
-        head.insert_header(X_REAL_IP, value(&client.client.to_string())?)?;
+        head.set(&X_FORWARDED_FOR, value(&client.x_forwarded_for())?);
+        head.set(&X_REAL_IP, value(&client.client.to_string())?);
         let host = asked
             .as_ref()
             .and_then(|host| host.to_str().ok())
             .unwrap_or_default();
         let host = client.host.as_deref().unwrap_or(host);
-        head.insert_header(FORWARDED, value(&client.forwarded(scheme, host))?)?;
-        head.insert_header(X_FORWARDED_HOST, value(host)?)?;
+        head.set(&FORWARDED, value(&client.forwarded(scheme, host))?);
+        head.set(&X_FORWARDED_HOST, value(host)?);
     } else if let Some(host) = asked {
-        head.insert_header(X_FORWARDED_HOST, host)?;
+        head.set(&X_FORWARDED_HOST, host);
     }
     if let Some(prefix) = &exchange.to_upstream.stripped_prefix {
-        head.insert_header(X_FORWARDED_PREFIX, prefix.clone())?;
+        head.set(&X_FORWARDED_PREFIX, prefix.clone());
     }
     Ok(())
 }
 
-fn value(text: &str) -> Result<HeaderValue> {
-    HeaderValue::from_str(text)
-        .map_err(|_error| Error::explain(ErrorType::InternalError, "a header value that is none"))
+fn value(text: &str) -> Result<HeaderValue, Fault> {
+    HeaderValue::from_str(text).map_err(|_error| Fault::Internal)
 }
 
 /// One line: what was there, and us (RFC 9110 section 7.6.3).
-fn via(head: &mut RequestHeader, name: &str) -> Result<()> {
+fn add_via(head: &mut RequestHead, name: &str) -> Result<(), Fault> {
     let ours = format!("1.1 {name}");
     let line = match known_hops(&head.headers) {
         Some(before) => format!("{before}, {ours}"),
         None => ours,
     };
-    head.insert_header(VIA, value(&line)?)?;
+    head.set(&VIA, value(&line)?);
     Ok(())
 }
 
@@ -180,15 +180,14 @@ fn known_hops(headers: &HeaderMap) -> Option<String> {
 }
 
 /// The upstream's span hangs below ours (W3C Trace Context).
-fn traced(head: &mut RequestHeader, exchange: &Exchange) -> Result<()> {
+fn traced(head: &mut RequestHead, exchange: &Exchange) {
     let Some(trace) = &exchange.trace else {
-        return Ok(());
+        return;
     };
     if !trace.is_continued() {
         head.remove_header("tracestate");
     }
     if let Some(header) = trace.header() {
-        head.insert_header("traceparent", header)?;
+        head.set(&TRACEPARENT, header);
     }
-    Ok(())
 }

@@ -1,0 +1,208 @@
+//! Answers of our own: to what was asked for, and to faults, as the client reads them best.
+
+use bytes::Bytes;
+use http::header::{
+    ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName,
+    RETRY_AFTER, VARY,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use crate::base::units::http_date;
+use crate::exchange::{Exchange, Fault, Headers, Reply, ResponseHead};
+use crate::plan::{Page, Pages};
+
+/// When to come back after a 503 that says nothing else.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// The answer that was asked for.
+///
+/// # Errors
+/// A status that is none: our own mistake.
+pub fn of_reply(reply: Reply, exchange: &Exchange) -> Result<(ResponseHead, Bytes), Fault> {
+    let mut head = build(reply.status, reply.headers.len() + 4)?;
+    for (name, value) in reply.headers {
+        head.add(&name, value);
+    }
+    common(&mut head, exchange);
+    Ok((head, reply.body))
+}
+
+/// The answer to `fault`, in the form that a client with these headers reads best.
+///
+/// # Errors
+/// A text that cannot be sent: our own mistake.
+pub fn of_fault(
+    pages: &Pages,
+    asked: &HeaderMap,
+    exchange: &Exchange,
+    fault: Fault,
+) -> Result<(ResponseHead, Bytes), Fault> {
+    let detail = exchange.detail.as_deref();
+    let page = match Kind::of(asked) {
+        Kind::Problem => pages.problem(fault, detail, exchange.id.text()),
+        Kind::Html => pages.html(fault, detail, exchange.id.text()),
+        Kind::Grpc => return Ok((grpc(pages, exchange, fault)?, Bytes::new())),
+    };
+    let mut head = build(page.status, 10)?;
+    head.set(&CONTENT_TYPE, value(page.content_type)?);
+    head.set(&CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    head.set(&VARY, HeaderValue::from_static("accept"));
+    if let Some(allow) = exchange
+        .allow
+        .as_ref()
+        .filter(|_| fault == Fault::MethodNotAllowed)
+    {
+        head.set(&ALLOW, value(&allow.to_string())?);
+    }
+    if page.status == StatusCode::SERVICE_UNAVAILABLE {
+        head.set(&RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+    }
+    proxy_status(&mut head, exchange, fault)?;
+    common(&mut head, exchange);
+    Ok((head, page.body))
+}
+
+/// gRPC reads its status from the trailers; an answer without a body has them in its head.
+fn grpc(pages: &Pages, exchange: &Exchange, fault: Fault) -> Result<ResponseHead, Fault> {
+    let mut head = build(StatusCode::OK, 6)?;
+    head.set(&CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    head.set(
+        &GRPC_STATUS,
+        HeaderValue::from(u64::from(fault.meaning().grpc)),
+    );
+    let detail = exchange
+        .detail
+        .as_deref()
+        .unwrap_or_else(|| pages.detail(fault));
+    head.set(&GRPC_MESSAGE, value(&grpc_message(detail))?);
+    common(&mut head, exchange);
+    Ok(head)
+}
+
+/// Percent-encoded as the gRPC protocol has it: everything but printable ASCII, and `%`.
+fn grpc_message(text: &str) -> String {
+    text.bytes()
+        .fold(String::with_capacity(text.len()), |mut out, byte| {
+            match byte {
+                b'%' | 0..0x20 | 0x7f.. => out.push_str(&format!("%{byte:02X}")),
+                _ => out.push(char::from(byte)),
+            }
+            out
+        })
+}
+
+/// Why there is no answer of an upstream (RFC 9209): told to clients of our own network, nobody else's business.
+fn proxy_status(
+    head: &mut ResponseHead,
+    exchange: &Exchange,
+    fault: Fault,
+) -> Result<(), Fault> {
+    let internal = exchange
+        .client
+        .as_ref()
+        .is_none_or(|client| match client.client {
+            std::net::IpAddr::V4(ip) => ip.is_loopback() || ip.is_private(),
+            std::net::IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local(),
+        });
+    if internal {
+        let error = fault.meaning().proxy_status;
+        head.set(
+            &PROXY_STATUS,
+            value(&format!("doorward; error={error}"))?,
+        );
+    }
+    Ok(())
+}
+
+/// What every answer has.
+fn common(head: &mut ResponseHead, exchange: &Exchange) {
+    if let Some(id) = exchange.id.value() {
+        head.set(&REQUEST_ID, id.clone());
+    }
+    exchange.to_client.apply(head);
+}
+
+fn build(status: StatusCode, headers: usize) -> Result<ResponseHead, Fault> {
+    ResponseHead::build(status, Some(headers)).map_err(|_error| Fault::Internal)
+}
+
+fn value(text: &str) -> Result<HeaderValue, Fault> {
+    HeaderValue::from_str(text).map_err(|_error| Fault::Internal)
+}
+
+/// The form of an answer to a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Problem,
+    Html,
+    Grpc,
+}
+
+impl Kind {
+    /// gRPC reads trailers, browsers ask for HTML first, everybody else gets a problem.
+    fn of(headers: &HeaderMap) -> Self {
+        let content_type = headers
+            .get(CONTENT_TYPE)
+            .map_or(&b""[..], HeaderValue::as_bytes);
+        let is_grpc = content_type
+            .strip_prefix(b"application/grpc")
+            .is_some_and(|rest| !rest.starts_with(b"-web"));
+        if is_grpc {
+            return Self::Grpc;
+        }
+        let accept = headers
+            .get(ACCEPT)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let place = |wanted: &str| {
+            accept.split(',').position(|item| {
+                item.split(';')
+                    .next()
+                    .is_some_and(|kind| kind.trim() == wanted)
+            })
+        };
+        match (
+            place("text/html"),
+            place("application/json").or_else(|| place("application/problem+json")),
+        ) {
+            (Some(html), Some(json)) if html < json => Self::Html,
+            (Some(_), None) => Self::Html,
+            (Some(_) | None, _) => Self::Problem,
+        }
+    }
+}
+
+/// The whole answer to a head that was refused before there was a session; the connection closes after it.
+#[must_use]
+pub fn raw(pages: &Pages, exchange: &Exchange, fault: Fault, unix_millis: i64) -> Bytes {
+    let Page {
+        status,
+        content_type,
+        body,
+    } = pages.problem(fault, None, exchange.id.text());
+    let mut out = Vec::with_capacity(512 + body.len());
+    let mut line = |text: &str| out.extend_from_slice(text.as_bytes());
+    line(&format!(
+        "HTTP/1.1 {} {}\r\n",
+        status.as_str(),
+        status.canonical_reason().unwrap_or_default()
+    ));
+    for (name, value) in [
+        (DATE, http_date(unix_millis / 1000).as_str()),
+        (CONTENT_TYPE, content_type),
+        (CONTENT_LENGTH, &body.len().to_string()),
+        (CACHE_CONTROL, "no-store"),
+        (REQUEST_ID, exchange.id.text()),
+        (CONNECTION, "close"),
+    ] {
+        line(&format!("{name}: {value}\r\n"));
+    }
+    line("\r\n");
+    out.extend_from_slice(&body);
+    Bytes::from(out)
+}

@@ -1,0 +1,116 @@
+//! One request through chain and action, without a session: what the gateway does, `explain` tells, and `test` tries.
+
+mod act;
+mod answer;
+mod arrive;
+
+mod find;
+mod incoming;
+mod outgoing;
+
+use std::sync::Arc;
+
+pub use answer::{of_fault, of_reply, raw as raw_answer};
+
+pub use incoming::{check as check_answer, shape};
+pub use outgoing::write as write_upstream_request;
+
+use crate::exchange::{Decision, Exchange, Fault, Reply, RequestHead, Step, Verdict};
+use crate::plan::{Action, EnvironmentHost, Plan, Route};
+use crate::upstream::Upstream;
+
+/// What happens after a request was looked at.
+#[derive(Debug)]
+pub enum Next {
+    /// It goes upstream.
+    Upstream,
+    /// This is its answer.
+    Answer(Reply),
+}
+
+/// Decides about a request. What is decided on the way is noted in the exchange.
+///
+/// # Errors
+/// What is wrong with the request, or keeps it from being served.
+pub fn decide(plan: &Plan, head: &RequestHead, exchange: &mut Exchange) -> Result<Next, Fault> {
+    let known = arrive::identify(plan, head, exchange);
+    exchange.events.check(Step::Client, known)?;
+    let host = arrive::check_hosts(plan, head, exchange);
+    exchange.events.check(Step::Hosts, host)?;
+    let new = arrive::check_loop(plan, head);
+    exchange.events.check(Step::Loop, new)?;
+    find::find(plan, head, exchange);
+    let route = route(plan, exchange).ok_or(Fault::Internal)?;
+    exchange.events.note(Step::Match, Decision::Passed);
+    if let Verdict::Respond(reply) = route.chain.request(head, exchange)? {
+        return Ok(Next::Answer(reply));
+    }
+    let next = act::act(plan, route, head, exchange);
+    let decision = match &next {
+        Ok(Next::Upstream) => Decision::Forwarded,
+        Ok(Next::Answer(_)) => Decision::Answered,
+        Err(fault) => Decision::Refused(*fault),
+    };
+    exchange.events.note(Step::Action, decision);
+    next
+}
+
+/// The route that the request falls under.
+#[must_use]
+pub fn route<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a Route> {
+    let listener = plan.listeners.get(exchange.listener)?;
+    listener.site.route(exchange.route)
+}
+
+/// The environment that the request was asked in.
+fn environment<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a EnvironmentHost> {
+    let listener = plan.listeners.get(exchange.listener)?;
+    listener
+        .site
+        .environments
+        .get(exchange.environment.as_deref()?)
+}
+
+/// The upstream of the route, or the one in its place where the request was asked in an environment.
+#[must_use]
+pub fn upstream<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a Arc<Upstream>> {
+    match &route(plan, exchange)?.action {
+        Action::Proxy(number, upstream) => Some(
+            environment(plan, exchange)
+                .and_then(|environment| environment.upstreams.get(number))
+                .unwrap_or(upstream),
+        ),
+        Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
+    }
+}
+
+/// The path that the upstream is asked for.
+#[must_use]
+pub fn upstream_path<'a>(head: &'a RequestHead, exchange: &'a Exchange) -> &'a str {
+    let rewritten = exchange.to_upstream.path.as_deref();
+    rewritten.unwrap_or_else(|| head.uri.path())
+}
+
+/// The clause that decided about the request, by its key in the config.
+#[must_use]
+pub fn decided_by(plan: &Plan, exchange: &Exchange) -> &'static str {
+    let route = route(plan, exchange);
+    exchange
+        .events
+        .last()
+        .map_or("http", |event| name(event.step, route))
+}
+
+/// The name of a step: the key of the config that it comes from.
+fn name(step: Step, route: Option<&Route>) -> &'static str {
+    match step {
+        Step::Client => "trusted_proxies",
+        Step::Hosts => "hosts",
+        Step::Loop => "via",
+        Step::Match => "match",
+        Step::Policy(index) => route
+            .and_then(|route| route.chain.name(usize::from(index)))
+            .unwrap_or("policy"),
+        Step::Action => route.map_or("match", |route| route.action.name()),
+    }
+}
