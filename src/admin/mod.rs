@@ -2,6 +2,7 @@
 
 mod access;
 mod answer;
+mod question;
 
 use std::sync::Arc;
 
@@ -11,11 +12,12 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value as Json, json};
 
-use crate::base::control::{Control, Reloaded};
+use crate::base::control::{Control, Question, Reloaded, Tests};
 use crate::telemetry::Telemetry;
 use access::Right;
 pub use access::{Access, Door};
 use answer::{plain, problem, to_json};
+pub use question::Written as WrittenQuestion;
 
 /// The description of this interface, served as it is.
 const OPENAPI: &str = include_str!("openapi.yaml");
@@ -53,6 +55,12 @@ impl ServeHttp for Admin {
         if let Err(refusal) = self.access.check(&head.headers, right) {
             return refusal.answer();
         }
+        if route == Route::Explain {
+            return match question::read(session).await {
+                Ok(question) => self.explain(&question),
+                Err(refusal) => refusal,
+            };
+        }
         self.act(route, &query).await
     }
 }
@@ -67,6 +75,7 @@ enum Route {
     Upstreams,
     Status,
     OpenApi,
+    Explain,
     Reload,
 }
 
@@ -82,6 +91,8 @@ impl Route {
             "/upstreams" => (Self::Upstreams, Right::View),
             "/status" => (Self::Status, Right::View),
             "/openapi.yaml" => (Self::OpenApi, Right::View),
+            // It tells what would be, and changes nothing.
+            "/explain" => (Self::Explain, Right::View),
             "/reload" => (Self::Reload, Right::Operate),
             _ => return None,
         })
@@ -89,7 +100,7 @@ impl Route {
 
     fn takes(self, method: &Method) -> bool {
         match self {
-            Self::Reload => *method == Method::POST,
+            Self::Explain | Self::Reload => *method == Method::POST,
             Self::Live
             | Self::Ready
             | Self::Metrics
@@ -121,7 +132,20 @@ impl Admin {
             }
             Route::Status => to_json(StatusCode::OK, &self.control.status()),
             Route::OpenApi => plain(StatusCode::OK, "application/yaml", OPENAPI),
-            Route::Reload => reloaded(&self.control.reload().await),
+            // Its question stands in the body, which was read before.
+            Route::Explain => problem(StatusCode::BAD_REQUEST, "question", "nothing was asked"),
+            Route::Reload => {
+                let run = query.split('&').any(|name| name == "test");
+                let tests = if run { Tests::Run } else { Tests::Skip };
+                reloaded(&self.control.reload(tests).await)
+            }
+        }
+    }
+
+    fn explain(&self, question: &Question) -> Response<Vec<u8>> {
+        match self.control.explain(question) {
+            Ok(told) => to_json(StatusCode::OK, &told),
+            Err(why) => problem(StatusCode::BAD_REQUEST, "question", &why),
         }
     }
 
@@ -160,6 +184,10 @@ fn reloaded(reloaded: &Reloaded) -> Response<Vec<u8>> {
         Reloaded::Invalid { report } => to_json(
             StatusCode::UNPROCESSABLE_ENTITY,
             &json!({ "result": "invalid", "report": report }),
+        ),
+        Reloaded::TestsFailed { report } => to_json(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            &json!({ "result": "tests_failed", "report": report }),
         ),
         Reloaded::NeedsRestart { reasons } => to_json(
             StatusCode::CONFLICT,

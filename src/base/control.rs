@@ -1,5 +1,7 @@
 //! What the admin side may ask of the running process, without knowing it.
 
+use std::net::IpAddr;
+
 use async_trait::async_trait;
 use serde_json::Value as Json;
 
@@ -12,6 +14,15 @@ pub struct Change {
     pub old: Option<Json>,
     /// What it is; none = it is gone.
     pub new: Option<Json>,
+}
+
+/// Whether the request tests of a config have to pass before it is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tests {
+    /// They are not run.
+    Skip,
+    /// They have to pass.
+    Run,
 }
 
 /// What became of a reload.
@@ -31,6 +42,11 @@ pub enum Reloaded {
         /// What is wrong, for people.
         report: String,
     },
+    /// The new config is good, but its request tests fail; the old one stays.
+    TestsFailed {
+        /// Which, and how, for people.
+        report: String,
+    },
     /// The new config can only come into force by a restart; the old one stays.
     NeedsRestart {
         /// Why.
@@ -38,13 +54,35 @@ pub enum Reloaded {
     },
 }
 
+/// What is asked about a request that nobody sends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Method.
+    pub method: String,
+    /// `http://HOST:PORT/PATH?QUERY`, or a path with a `host` among the headers.
+    pub url: String,
+    /// Name and value of every header.
+    pub headers: Vec<(String, String)>,
+    /// The name of the listener; none = the one with the URL's port, else the first.
+    pub listener: Option<String>,
+    /// The address of the client; none = this machine's own.
+    pub client: Option<IpAddr>,
+    /// The time of day, in milliseconds since 1970; none = now.
+    pub unix_millis: Option<i64>,
+}
+
 /// The running process, as far as it can be told what to do.
 #[async_trait]
 pub trait Control: Send + Sync {
     /// Loads the config again; one reload after the other.
-    async fn reload(&self) -> Reloaded;
+    async fn reload(&self, tests: Tests) -> Reloaded;
     /// Whether the process takes requests: false while it stops.
     fn is_ready(&self) -> bool;
+    /// What would become of a request: every decision, nothing counted or changed.
+    ///
+    /// # Errors
+    /// What cannot be asked, in words.
+    fn explain(&self, question: &Question) -> Result<Json, String>;
     /// The effective config in force, secrets hidden.
     fn config(&self) -> Json;
     /// Version, config generation, listeners.

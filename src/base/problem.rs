@@ -51,6 +51,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("E038", "an answer has one body"),
     ("E039", "answers of our own are named and linked well"),
     ("E040", "the admin interface is open to nobody unmeant"),
+    ("E041", "request tests can be asked, and can fail"),
     ("W010", "every upstream is used"),
     ("W021", "every route can match"),
     ("W022", "every token can be had"),

@@ -85,6 +85,16 @@ pub(super) enum Command {
         after_help = "Examples:\n  doorward check\n  doorward check --config new.yaml --deny-warnings"
     )]
     Check(CheckArgs),
+    /// Run the request tests in the config
+    #[command(
+        after_help = "Examples:\n  doorward test\n  doorward test --config new.yaml --format json"
+    )]
+    Test,
+    /// Show every decision a request would meet, from the config file; `--live` asks the running gateway and changes nothing
+    #[command(
+        after_help = "Examples:\n  doorward explain GET http://127.0.0.1:8080/v1/orders/7 -H 'authorization: Bearer ...'\n  doorward explain --live GET http://127.0.0.1:8080/v1/orders/7"
+    )]
+    Explain(ExplainArgs),
     /// Show the effective config, compare it, or print its JSON Schema
     #[command(subcommand)]
     Config(ConfigVerb),
@@ -96,6 +106,9 @@ pub(super) enum Command {
         /// Wait until the new config is in force (it always does; units say so)
         #[arg(long)]
         wait: bool,
+        /// Refuse a config whose request tests fail
+        #[arg(long)]
+        test: bool,
     },
     /// Version, config generation, listeners, upstreams of the running gateway
     #[command(after_help = "Examples:\n  doorward status\n  doorward status --format json")]
@@ -161,6 +174,30 @@ pub(super) struct CheckArgs {
     /// Exit with 1 when there are warnings
     #[arg(long)]
     pub deny_warnings: bool,
+}
+
+/// `explain`
+#[derive(Debug, ClapArgs)]
+pub(super) struct ExplainArgs {
+    /// The method
+    pub method: String,
+    /// The URL: http://HOST:PORT/PATH
+    pub url: String,
+    /// A header of the request, as often as there are headers
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    pub headers: Vec<String>,
+    /// Ask the running gateway, whose counters are read and never changed
+    #[arg(long)]
+    pub live: bool,
+    /// The listener it comes in by; else the one with the URL's port, else the first
+    #[arg(long, value_name = "NAME")]
+    pub listener: Option<String>,
+    /// The address of the client
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub client: std::net::IpAddr,
+    /// The time of day, e.g. 2027-03-01T12:00:00Z; else now
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<crate::base::units::Date>,
 }
 
 /// `config`

@@ -86,7 +86,10 @@ pub(super) fn load(global: &Global, environment: &Environment) -> Option<(Loaded
 /// Compiles what was loaded.
 pub(super) fn compile(mut loaded: Loaded) -> (Loaded, Option<Plan>) {
     let mut problems = std::mem::take(&mut loaded.problems);
-    let plan = plan::compile(&loaded.document, &via(), &mut problems);
+    let mut plan = plan::compile(&loaded.document, &via(), &mut problems);
+    if let Some(plan) = &mut plan {
+        plan.locate(|place| loaded.position(place));
+    }
     loaded.problems = problems;
     forgive_opaque(&mut loaded);
     (loaded, plan)

@@ -28,13 +28,23 @@ pub(super) struct Answer {
 
 /// Asks; what keeps it from being asked is said.
 pub(super) fn ask(global: &Global, method: &str, path: &str) -> Result<Answer, Exit> {
+    ask_with(global, method, path, "")
+}
+
+/// Asks with a body in JSON.
+pub(super) fn ask_with(
+    global: &Global,
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<Answer, Exit> {
     let Some(address) = address(global) else {
         say(
             "error: no admin socket is known\n  = hint: name one with `--admin`, or set `admin: { socket: … }` in the config",
         );
         return Err(Exit::Unreachable);
     };
-    let answer = send(&address, method, path).map_err(|error| {
+    let answer = send(&address, method, path, body).map_err(|error| {
         say(&format!(
             "error: no answer from {address}: {error}\n  = hint: is the gateway running?"
         ));
@@ -82,9 +92,10 @@ fn address(global: &Global) -> Option<String> {
         .or_else(|| admin.address.map(|address| address.to_string()))
 }
 
-fn send(address: &str, method: &str, path: &str) -> std::io::Result<Vec<u8>> {
+fn send(address: &str, method: &str, path: &str, body: &str) -> std::io::Result<Vec<u8>> {
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nDoorward-Admin: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nDoorward-Admin: 1\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
     );
     let mut answer = Vec::new();
     let path = address.strip_prefix("unix:");

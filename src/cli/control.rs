@@ -7,8 +7,9 @@ use super::client::ask;
 use super::{Exit, print, say};
 
 /// Tells the running gateway to load its config again, and says what changed.
-pub(super) fn reload(global: &Global) -> Exit {
-    let answer = match ask(global, "POST", "/reload") {
+pub(super) fn reload(test: bool, global: &Global) -> Exit {
+    let path = if test { "/reload?test" } else { "/reload" };
+    let answer = match ask(global, "POST", path) {
         Ok(answer) => answer,
         Err(exit) => return exit,
     };
@@ -39,7 +40,11 @@ pub(super) fn reload(global: &Global) -> Exit {
         422 => {
             say(text("report").trim_end());
             say("the running config was kept");
-            Exit::Config
+            if text("result") == "tests_failed" {
+                Exit::Findings
+            } else {
+                Exit::Config
+            }
         }
         _ => Exit::Findings,
     }

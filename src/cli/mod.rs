@@ -6,11 +6,13 @@ mod client;
 mod config;
 mod control;
 mod demo;
+mod explain;
 mod init;
 mod proxy;
 mod report;
 mod run;
 mod shell;
+mod test;
 
 use std::process::ExitCode;
 
@@ -65,8 +67,10 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo::run(demo, &args.global),
         Command::Init(init) => init::run(init),
         Command::Check(check) => check::run(check, &args.global),
+        Command::Test => test::run(&args.global),
+        Command::Explain(explain) => explain::run(explain, &args.global),
         Command::Config(verb) => config::run(verb, &args.global),
-        Command::Reload { wait: _ } => control::reload(&args.global),
+        Command::Reload { wait: _, test } => control::reload(*test, &args.global),
         Command::Status => control::status(&args.global),
         Command::Upstreams(verb) => control::upstreams(verb, &args.global),
         Command::Completions { shell } => shell::completions(*shell),

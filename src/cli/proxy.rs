@@ -31,9 +31,9 @@ pub(super) fn run(args: &ProxyArgs, global: &Global) -> Exit {
         check::compile(config::load_text("proxy", &text, &environment))
     };
     let (loaded, plan) = load();
-    let loader = Arc::new(move || {
+    let loader = Arc::new(move |tests| {
         let (loaded, plan) = load();
-        run::candidate(&loaded, plan)
+        run::candidate(&loaded, plan, tests)
     });
     let exit = run::serve(&loaded, plan, global, loader, |_| {});
     if exit == Exit::Config {

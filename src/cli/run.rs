@@ -8,9 +8,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use sd_notify::NotifyState;
 
 use super::args::{Format, Global};
-use super::{Exit, check, report, say};
+use super::{Exit, check, report, say, test};
 use crate::base::clock::SystemClock;
-use crate::base::control::{Control as _, Reloaded};
+use crate::base::control::{Control as _, Reloaded, Tests};
 use crate::config;
 use crate::config::Loaded;
 use crate::config::source::Environment;
@@ -32,22 +32,28 @@ pub(super) fn run(global: &Global) -> Exit {
         format: Format::Json,
         ..global.clone()
     };
-    let loader: Loader = Arc::new(move || match check::load(&quiet, &Environment::Process) {
-        Some((loaded, plan)) => candidate(&loaded, plan),
-        None => Candidate {
-            plan: None,
-            report: "error: the config is gone".to_owned(),
-            shown: serde_json::Value::Null,
+    let loader: Loader = Arc::new(
+        move |tests| match check::load(&quiet, &Environment::Process) {
+            Some((loaded, plan)) => candidate(&loaded, plan, tests),
+            None => Candidate {
+                plan: None,
+                report: "error: the config is gone".to_owned(),
+                failed_tests: None,
+                shown: serde_json::Value::Null,
+            },
         },
-    });
+    );
     serve(&loaded, plan, global, loader, |_| {})
 }
 
 /// What a reload works with.
-pub(super) fn candidate(loaded: &Loaded, plan: Option<Plan>) -> Candidate {
+pub(super) fn candidate(loaded: &Loaded, plan: Option<Plan>, tests: Tests) -> Candidate {
+    let plan = plan.filter(|_| !loaded.problems.any_error());
+    let run = tests == Tests::Run && plan.is_some();
     Candidate {
-        plan: plan.filter(|_| !loaded.problems.any_error()),
+        plan,
         report: report::plain(loaded),
+        failed_tests: run.then(|| test::failures(loaded)).flatten(),
         shown: config::show(loaded),
     }
 }
@@ -128,7 +134,7 @@ async fn until_stopped(
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             // Left alone, each of these would end the process.
-            _ = hangup.recv() => drop(control.reload().await),
+            _ = hangup.recv() => drop(control.reload(Tests::Skip).await),
             _ = user1.recv() => {}
             _ = user2.recv() => {}
         }
@@ -175,6 +181,9 @@ fn tell_of_reload(moment: Moment<'_>) {
     let status = match reloaded {
         Reloaded::Applied { generation, .. } => format!("generation {generation} is in force"),
         Reloaded::Invalid { .. } => "the new config is invalid, the old one was kept".to_owned(),
+        Reloaded::TestsFailed { .. } => {
+            "the tests of the new config fail, the old one was kept".to_owned()
+        }
         Reloaded::NeedsRestart { .. } => {
             "the new config needs a restart, the old one was kept".to_owned()
         }

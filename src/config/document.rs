@@ -8,6 +8,7 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 pub use super::admin::{Admin, Role, TokenSpec};
+use super::request_test::RequestTest;
 use crate::base::net::{ListenAddress, Net};
 use crate::base::problem::Place;
 use crate::base::units::Date;
@@ -35,6 +36,8 @@ pub struct Document {
     pub telemetry: telemetry::Spec,
     /// `admin`.
     pub admin: Option<Admin>,
+    /// `tests`, with their places.
+    pub tests: Vec<(Place, RequestTest)>,
     /// The files that the document refers to, by their place.
     pub files: BTreeMap<Place, Bytes>,
     /// What is written, but was refused.

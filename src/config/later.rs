@@ -29,6 +29,8 @@ pub(super) enum Part {
     Respond,
     /// `errors.override`.
     Override,
+    /// `as` of one of `tests`.
+    Asker,
 }
 
 const DOCUMENT: &[&str] = &[
@@ -44,7 +46,6 @@ const DOCUMENT: &[&str] = &[
     "functions",
     "openapi",
     "fleet",
-    "tests",
 ];
 const TELEMETRY: &[&str] = &["metrics", "tracing", "usage"];
 const TELEMETRY_LOG: &[&str] = &["format"];
@@ -130,6 +131,7 @@ const OVERRIDE: &[&str] = &[
     "overload",
     "partial",
 ];
+const ASKER: &[&str] = &["consumer", "scopes", "claims"];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -149,6 +151,7 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Shaping => SHAPING,
         Part::Respond => RESPOND,
         Part::Override => OVERRIDE,
+        Part::Asker => ASKER,
     }
 }
 

@@ -9,6 +9,7 @@ mod later;
 mod marks;
 mod mistake;
 mod read;
+pub mod request_test;
 mod schema;
 mod secrets;
 mod section;
@@ -209,6 +210,16 @@ impl Loaded {
     #[must_use]
     pub fn mark_of(&self, place: &Place) -> Mark {
         self.trimmed(self.tree.mark_of(place))
+    }
+
+    /// Where `place` is, as `file:line:col`.
+    #[must_use]
+    pub fn position(&self, place: &Place) -> String {
+        let mark = self.tree.mark_of(place);
+        let source = self.sources.get(mark.file);
+        let path = source.map(|source| source.path.display().to_string());
+        let path = path.unwrap_or_default();
+        format!("{path}:{}:{}", mark.line, mark.col)
     }
 
     /// Whether what stands at `place` is a variable that is not set (`check --no-env`).

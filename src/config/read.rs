@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use super::decode::decode;
 use super::document::{Action, Document, Errors, Listener, Named, Route};
 use super::later::{self, Part};
+use super::request_test::RequestTest;
 use super::section::{Section, value_not_yet, without_later};
 use super::tree::{Entry, Node, Origin, Value};
 use crate::base::problem::{Place, Problem, Problems};
@@ -64,8 +65,32 @@ pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
     if let Some((node, place)) = section.take("admin") {
         document.admin = Section::new(node, place, Part::Admin, section.problems).rest(&[]);
     }
+    if let Some((node, place)) = section.take("tests") {
+        document.tests = tests(node, &place, section.problems);
+    }
     section.finish();
     document
+}
+
+fn tests(node: &Node, place: &Place, problems: &mut Problems) -> Vec<(Place, RequestTest)> {
+    if !matches!(node.value, Value::List(_) | Value::Null) {
+        let what = format!("{} where a list of tests belongs", node.kind());
+        let problem = Problem::error("E012", place.clone(), what);
+        problems.push(problem.hint("write `- request: GET https://…` lines below it"));
+    }
+    let mut tests = Vec::new();
+    for (index, item) in node.items().iter().enumerate() {
+        let place = place.index(index);
+        let mut item = item.clone();
+        if let Value::Map(entries) = &mut item.value
+            && let Some(entry) = entries.iter_mut().find(|entry| entry.key == "as")
+        {
+            let place = place.key("as");
+            entry.node = without_later(&entry.node, &place, Part::Asker, &[], problems);
+        }
+        tests.extend(decode(&item, &place, problems).map(|test| (place, test)));
+    }
+    tests
 }
 
 fn telemetry(node: &Node, place: &Place, problems: &mut Problems) -> Option<telemetry::Spec> {

@@ -5,6 +5,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value as Json, json};
 
 use super::document::{Admin, Environment, Errors, Listener, Match, Redirect, Respond, Runtime};
+use super::request_test::RequestTest;
 use crate::policy::Specs;
 use crate::{telemetry, upstream};
 
@@ -40,6 +41,7 @@ pub fn schema() -> Json {
             "errors": sub::<Errors>(&mut generator),
             "telemetry": sub::<telemetry::Spec>(&mut generator),
             "admin": sub::<Admin>(&mut generator),
+            "tests": { "type": "array", "description": "Requests that `doorward test` tries without a network.", "items": sub::<RequestTest>(&mut generator) },
         },
     });
     let definitions = generator.take_definitions(true);

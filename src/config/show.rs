@@ -56,6 +56,10 @@ pub fn show(loaded: &Loaded) -> Json {
     if let Some(admin) = &document.admin {
         out.insert("admin".to_owned(), to_json(admin));
     }
+    if !document.tests.is_empty() {
+        let tests = document.tests.iter().map(|(_, test)| to_json(test));
+        out.insert("tests".to_owned(), tests.collect());
+    }
     Json::Object(out)
 }
 

@@ -97,11 +97,7 @@ fn grpc_message(text: &str) -> String {
 }
 
 /// Why there is no answer of an upstream (RFC 9209): told to clients of our own network, nobody else's business.
-fn proxy_status(
-    head: &mut ResponseHead,
-    exchange: &Exchange,
-    fault: Fault,
-) -> Result<(), Fault> {
+fn proxy_status(head: &mut ResponseHead, exchange: &Exchange, fault: Fault) -> Result<(), Fault> {
     let internal = exchange
         .client
         .as_ref()
@@ -111,10 +107,7 @@ fn proxy_status(
         });
     if internal {
         let error = fault.meaning().proxy_status;
-        head.set(
-            &PROXY_STATUS,
-            value(&format!("doorward; error={error}"))?,
-        );
+        head.set(&PROXY_STATUS, value(&format!("doorward; error={error}"))?);
     }
     Ok(())
 }

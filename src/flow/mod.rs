@@ -3,17 +3,22 @@
 mod act;
 mod answer;
 mod arrive;
+mod ask;
+mod explain;
 
 mod find;
 mod incoming;
 mod outgoing;
+mod trial;
 
 use std::sync::Arc;
 
 pub use answer::{of_fault, of_reply, raw as raw_answer};
 
+pub use explain::{Bound, explain};
 pub use incoming::{check as check_answer, shape};
 pub use outgoing::write as write_upstream_request;
+pub use trial::trial;
 
 use crate::exchange::{Decision, Exchange, Fault, Reply, RequestHead, Step, Verdict};
 use crate::plan::{Action, EnvironmentHost, Plan, Route};

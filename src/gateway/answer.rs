@@ -110,4 +110,3 @@ async fn settle(session: &mut Session, state: &State) -> bool {
         .await
         .unwrap_or(false)
 }
-

@@ -9,6 +9,7 @@ use super::conflicts::{shadowed, tie};
 use super::environments;
 use super::matching::{self, Matching};
 use super::pages::Pages;
+use super::request_tests;
 use super::{Action, EnvironmentHost, Listener, Plan, Route, Site};
 use crate::base::net::NetSet;
 use crate::base::problem::{Place, Problem, Problems, suggest};
@@ -37,6 +38,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     let listeners = compiler.listeners(&matchings, &environments);
     compiler.check_unused();
     let admin = admin::compile(document, compiler.problems);
+    request_tests::check(document, compiler.problems);
     if compiler.problems.any_error() {
         return None;
     }
@@ -53,6 +55,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
         via: via.into(),
         admin,
         telemetry: document.telemetry.clone(),
+        places: HashMap::new(),
     })
 }
 

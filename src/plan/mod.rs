@@ -7,6 +7,7 @@ mod conflicts;
 mod environments;
 mod matching;
 mod pages;
+mod request_tests;
 #[cfg(test)]
 mod tests;
 
@@ -50,6 +51,8 @@ pub struct Plan {
     pub admin: AdminDoors,
     /// What is recorded.
     pub telemetry: telemetry::Spec,
+    /// Where routes and their clauses stand, as `file:line:col`: only read when somebody asks.
+    pub places: HashMap<Place, String>,
 }
 
 /// A listener, and what is served on it.
@@ -143,6 +146,17 @@ impl Action {
 }
 
 impl Plan {
+    /// Notes where every route and clause stands.
+    pub fn locate(&mut self, at: impl Fn(&Place) -> String) {
+        let sites = self.listeners.iter().map(|listener| &listener.site);
+        let routes = sites.flat_map(|site| &site.routes);
+        let places = routes.flat_map(|route| {
+            let clauses = route.chain.places().iter();
+            clauses.chain(std::iter::once(&route.place))
+        });
+        self.places = places.map(|place| (place.clone(), at(place))).collect();
+    }
+
     /// Takes over from the plan in force: its generation, its name, and what lives behind names that both have.
     ///
     /// # Errors

@@ -1,25 +1,30 @@
 //! The policies of one route, in the order of their stages, run once for the request and once, in reverse, for the answer.
 
 use super::Policy;
+use crate::base::problem::Place;
 use crate::exchange::{Decision, Exchange, Fault, RequestHead, ResponseHead, Step, Verdict};
 
 /// A route's policies.
 #[derive(Debug, Default)]
 pub struct Chain {
     policies: Box<[Policy]>,
+    /// Where each stands in the config.
+    places: Box<[Place]>,
     on_request: bool,
     on_response: bool,
 }
 
 impl Chain {
-    /// Puts `policies` in order.
+    /// Puts `policies` in order; each comes with its place in the config.
     #[must_use]
-    pub fn new(mut policies: Vec<Policy>) -> Self {
-        policies.sort_by_key(Policy::stage);
+    pub fn new(mut policies: Vec<(Policy, Place)>) -> Self {
+        policies.sort_by_key(|(policy, _)| policy.stage());
+        let (policies, places): (Vec<_>, Vec<_>) = policies.into_iter().unzip();
         let on_request = policies.iter().any(Policy::on_request_wanted);
         let on_response = policies.iter().any(Policy::on_response_wanted);
         Self {
             policies: policies.into(),
+            places: places.into(),
             on_request,
             on_response,
         }
@@ -34,6 +39,9 @@ impl Chain {
             return Ok(Verdict::Continue);
         }
         for (index, policy) in (0u8..).zip(&self.policies) {
+            if !policy.on_request_wanted() {
+                continue;
+            }
             let verdict = policy.on_request(head, ex);
             let decision = match &verdict {
                 Ok(Verdict::Continue) => Decision::Passed,
@@ -61,6 +69,12 @@ impl Chain {
     #[must_use]
     pub fn name(&self, index: usize) -> Option<&'static str> {
         self.policies.get(index).map(Policy::name)
+    }
+
+    /// Where the policies stand in the config, in order.
+    #[must_use]
+    pub fn places(&self) -> &[Place] {
+        &self.places
     }
 
     /// What the policy with place `index` did with the request, in words.

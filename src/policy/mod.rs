@@ -75,7 +75,8 @@ macro_rules! policies {
                 let mut policies = Vec::new();
                 $(if let Some((spec, place)) = self.$module.spec() {
                     let mut env = Env { names, route, place, problems };
-                    policies.extend(spec.compile(&mut env).map(Policy::$Kind));
+                    let policy = spec.compile(&mut env).map(Policy::$Kind);
+                    policies.extend(policy.map(|policy| (policy, place.clone())));
                 })*
                 Chain::new(policies)
             }

@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 
 use crate::base::clock::SharedClock;
-use crate::base::control::{Control, Reloaded};
+use crate::base::control::{Control, Question, Reloaded, Tests};
 use crate::base::task::Spawner;
 use crate::config;
+use crate::exchange::Mode;
+use crate::flow;
 use crate::plan::{Plan, PlanHandle};
 use crate::telemetry::{LogSpec, Telemetry};
 use crate::upstream::Names;
@@ -22,12 +24,14 @@ pub struct Candidate {
     pub plan: Option<Plan>,
     /// What is wrong, for people.
     pub report: String,
+    /// What its request tests say, for people, where they were asked for and fail.
+    pub failed_tests: Option<String>,
     /// The effective config, secrets hidden.
     pub shown: Json,
 }
 
 /// Loads and compiles the config; it may take its time.
-pub type Loader = Arc<dyn Fn() -> Candidate + Send + Sync>;
+pub type Loader = Arc<dyn Fn(Tests) -> Candidate + Send + Sync>;
 
 /// What a reload works with.
 pub(super) struct Parts {
@@ -103,9 +107,9 @@ impl Reloader {
         self.stopping.store(true, Ordering::Release);
     }
 
-    async fn apply(&self) -> Reloaded {
+    async fn apply(&self, tests: Tests) -> Reloaded {
         let loader = Arc::clone(&self.parts.loader);
-        let candidate = match tokio::task::spawn_blocking(move || loader()).await {
+        let candidate = match tokio::task::spawn_blocking(move || loader(tests)).await {
             Ok(candidate) => candidate,
             Err(error) => {
                 let report = format!("error: loading the config failed: {error}");
@@ -117,6 +121,9 @@ impl Reloader {
                 report: candidate.report,
             };
         };
+        if let Some(report) = candidate.failed_tests {
+            return Reloaded::TestsFailed { report };
+        }
         let old = self.parts.plans.load();
         let mut restart = Vec::new();
         if plan.threads != self.began.0 {
@@ -167,10 +174,10 @@ fn names(plan: &Plan) -> BTreeSet<Arc<str>> {
 
 #[async_trait]
 impl Control for Reloader {
-    async fn reload(&self) -> Reloaded {
+    async fn reload(&self, tests: Tests) -> Reloaded {
         let _turn = self.turn.lock().await;
         self.tell(Moment::Begins);
-        let reloaded = self.apply().await;
+        let reloaded = self.apply(tests).await;
         let seconds = self.parts.clock.unix_millis() / 1000;
         match &reloaded {
             Reloaded::Applied {
@@ -185,6 +192,12 @@ impl Control for Reloader {
                 self.parts.telemetry.reload_failed();
                 log::error!("config not reloaded, the running one was kept:\n{report}");
             }
+            Reloaded::TestsFailed { report } => {
+                self.parts.telemetry.reload_failed();
+                log::error!(
+                    "config not reloaded, its tests fail, the running one was kept:\n{report}"
+                );
+            }
             Reloaded::NeedsRestart { reasons } => {
                 self.parts.telemetry.reload_failed();
                 log::error!(reasons:? = reasons; "config not reloaded: it needs a restart; the running one was kept");
@@ -196,6 +209,12 @@ impl Control for Reloader {
 
     fn is_ready(&self) -> bool {
         !self.stopping.load(Ordering::Acquire)
+    }
+
+    fn explain(&self, question: &Question) -> Result<Json, String> {
+        let parts = &self.parts;
+        let plan = parts.plans.load();
+        flow::explain(&plan, question, &parts.addresses, &*parts.clock, Mode::Dry)
     }
 
     fn config(&self) -> Json {

@@ -211,6 +211,14 @@ impl Upstream {
         (index < ready.targets.len()).then_some(Picked { ready, index })
     }
 
+    /// The target that comes next, without taking its turn.
+    #[must_use]
+    pub fn peek(&self) -> Option<Arc<str>> {
+        let ready = self.ready.load_full()?;
+        let target = ready.targets.get(ready.schedule.peek()?)?;
+        Some(Arc::clone(&target.authority))
+    }
+
     /// Looks names up (once, within `patience`) and keeps them looked up as their time to live ends.
     pub async fn start(
         self: &Arc<Self>,

@@ -47,7 +47,15 @@ impl Schedule {
     /// The next choice; `None` when there is none.
     pub(super) fn next(&self) -> Option<usize> {
         // Relaxed: only the counter itself matters, nothing is published through it.
-        let turn = self.next.fetch_add(1, Ordering::Relaxed);
+        self.choice(self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The next choice, which stays the next.
+    pub(super) fn peek(&self) -> Option<usize> {
+        self.choice(self.turn())
+    }
+
+    fn choice(&self, turn: usize) -> Option<usize> {
         let index = turn.checked_rem(self.cycle.len())?;
         self.cycle
             .get(index)

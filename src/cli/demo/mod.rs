@@ -38,9 +38,9 @@ pub(super) fn run(args: &DemoArgs, global: &Global) -> Exit {
         check::compile(config::load_text("conf/demo.yaml", CONFIG, &environment))
     };
     let (loaded, plan) = load();
-    let loader = Arc::new(move || {
+    let loader = Arc::new(move |tests| {
         let (loaded, plan) = load();
-        run::candidate(&loaded, plan)
+        run::candidate(&loaded, plan, tests)
     });
     let exit = run::serve(&loaded, plan, global, loader, |addresses| {
         let url = addresses.first().map_or("", |(_, url)| url.as_str());

@@ -158,4 +158,14 @@ impl Hooks for Lifecycle {
             Some(_) | None => Ok(Verdict::Continue),
         }
     }
+
+    fn explain(&self, ex: &Exchange) -> Option<String> {
+        let sunset = self.sunset_millis?;
+        let word = if ex.unix_millis >= sunset {
+            "since"
+        } else {
+            "on"
+        };
+        Some(format!("sunset {word} {}", http_date(sunset / 1000)))
+    }
 }

@@ -54,4 +54,8 @@ impl Hooks for Maintenance {
         ex.detail.clone_from(&self.message);
         Err(Fault::Maintenance)
     }
+
+    fn explain(&self, _ex: &Exchange) -> Option<String> {
+        self.message.as_deref().map(str::to_owned)
+    }
 }

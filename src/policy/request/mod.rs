@@ -274,6 +274,18 @@ impl Hooks for Request {
         to.query = query;
         Ok(Verdict::Continue)
     }
+
+    fn explain(&self, ex: &Exchange) -> Option<String> {
+        let to = &ex.to_upstream;
+        let host = to.host.as_ref().and_then(|host| host.to_str().ok());
+        let words = [("path", to.path.as_deref()), ("host", host)];
+        let words = words.iter().filter_map(|(what, value)| {
+            let value = value.as_ref()?;
+            Some(format!("{what} {value}"))
+        });
+        let words: Vec<String> = words.collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
 }
 
 /// The upstream's path. It is made canonical once more: what a rewrite joins must not become another path on the way.

@@ -1,0 +1,222 @@
+//! A request test: the request asked as often as it says, with upstreams that say what is given, and what is not as expected.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use serde_json::Value as Json;
+
+use super::ask::Asked;
+use super::{Next, decide, decided_by, of_fault, of_reply, upstream, upstream_path};
+use crate::base::clock::Clock;
+use crate::base::control::Question;
+use crate::base::forwarded::Scheme;
+use crate::config::request_test::{Expect, Failure, Given, RequestTest};
+use crate::exchange::{Exchange, Fault, Headers, Mode, RequestHead, RequestId, ResponseHead};
+use crate::plan::Plan;
+
+/// What came of one request.
+struct Outcome {
+    head: ResponseHead,
+    body: Bytes,
+    decided_by: &'static str,
+    route: String,
+    upstream: Option<(String, String)>,
+}
+
+/// Tries `test` on `plan`, which should be nobody else's: what is counted stays counted. Returns what is not as expected.
+#[must_use]
+pub fn trial(plan: &Plan, test: &RequestTest, clock: &dyn Clock) -> Vec<String> {
+    let (method, url) = test.request.split_once(' ').unwrap_or_default();
+    let headers = test.headers.iter();
+    let question = Question {
+        method: method.to_owned(),
+        url: url.to_owned(),
+        headers: headers
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+        listener: test.listener.clone(),
+        client: test.asker.as_ref().and_then(|asker| asker.client_ip),
+        unix_millis: test.at.map(crate::base::units::Date::unix_millis),
+    };
+    let mut calls: BTreeMap<String, u64> = BTreeMap::new();
+    let mut last = None;
+    for _ in 0..test.times {
+        let asked = match Asked::new(plan, &question, &[]) {
+            Ok(asked) => asked,
+            Err(why) => return vec![why],
+        };
+        let now = question.unix_millis.unwrap_or_else(|| clock.unix_millis());
+        let mut exchange = Exchange::new(clock.instant(), now, Scheme::Http);
+        exchange.listener = asked.listener;
+        exchange.peer = asked.peer;
+        exchange.mode = Mode::Offline;
+        let outcome = run(plan, asked, &mut exchange, &test.given);
+        let Some(outcome) = outcome else {
+            return vec!["no answer could be made".to_owned()];
+        };
+        if let Some((upstream, _)) = &outcome.upstream {
+            *calls.entry(upstream.clone()).or_default() += 1;
+        }
+        last = Some(outcome);
+    }
+    last.map_or_else(Vec::new, |outcome| {
+        differences(&test.expect, &outcome, &calls)
+    })
+}
+
+fn run(
+    plan: &Plan,
+    asked: Asked,
+    exchange: &mut Exchange,
+    given: &BTreeMap<String, Given>,
+) -> Option<Outcome> {
+    let (head, framing) = match asked.head {
+        Ok(read) => read,
+        Err(fault) => {
+            exchange.id = RequestId::new(exchange.unix_millis);
+            let answer = of_fault(&plan.pages, &HeaderMap::new(), exchange, fault).ok()?;
+            return Some(Outcome {
+                head: answer.0,
+                body: answer.1,
+                decided_by: "http",
+                route: String::new(),
+                upstream: None,
+            });
+        }
+    };
+    exchange.framing = framing;
+    let (answer, called) = match decide(plan, &head, exchange) {
+        Ok(Next::Upstream) => {
+            let name = upstream(plan, exchange)?.name().to_string();
+            let path = upstream_path(&head, exchange).to_owned();
+            let answer = answered(plan, &head, exchange, given.get(&name));
+            (answer, Some((name, path)))
+        }
+        Ok(Next::Answer(reply)) => (of_reply(reply, exchange), None),
+        Err(fault) => (Err(fault), None),
+    };
+    let answer = answer.or_else(|fault| of_fault(&plan.pages, &head.headers, exchange, fault));
+    let (answer, body) = answer.ok()?;
+    Some(Outcome {
+        head: answer,
+        body,
+        decided_by: decided_by(plan, exchange),
+        route: exchange.route_name.to_string(),
+        upstream: called,
+    })
+}
+
+/// What the client gets of what the upstream would say.
+fn answered(
+    plan: &Plan,
+    asked: &RequestHead,
+    exchange: &mut Exchange,
+    given: Option<&Given>,
+) -> Result<(ResponseHead, Bytes), Fault> {
+    let nothing = Given::default();
+    let given = given.unwrap_or(&nothing);
+    if let Some(failure) = given.fail {
+        return Err(fault(failure));
+    }
+    let mut sent = asked.clone();
+    super::write_upstream_request(&mut sent, &plan.via, exchange)?;
+    let status = StatusCode::from_u16(given.status.unwrap_or(200)).unwrap_or(StatusCode::OK);
+    let mut head =
+        ResponseHead::build(status, Some(given.headers.len())).map_err(|_error| Fault::Internal)?;
+    let (body, kind) = match (&given.json, &given.text) {
+        (Some(json), _) => (json.to_string(), Some("application/json")),
+        (None, Some(text)) => (text.clone(), Some("text/plain; charset=utf-8")),
+        (None, None) => (String::new(), None),
+    };
+    if let Some(kind) = kind {
+        head.set(&http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    }
+    for (name, value) in &given.headers {
+        let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_error| Fault::Internal)?;
+        let value = HeaderValue::from_str(value).map_err(|_error| Fault::Internal)?;
+        head.set(&name, value);
+    }
+    super::check_answer(&mut head, false, &mut 0).map_err(|_why| Fault::ProtocolError)?;
+    super::shape(plan, asked, &mut head, exchange);
+    Ok((head, Bytes::from(body)))
+}
+
+const fn fault(failure: Failure) -> Fault {
+    match failure {
+        Failure::ConnectFailure => Fault::ConnectFailure,
+        Failure::Reset => Fault::Reset,
+        Failure::Timeout => Fault::Timeout,
+        Failure::TlsFailure => Fault::TlsFailure,
+        Failure::ProtocolError => Fault::ProtocolError,
+        Failure::NoTarget => Fault::NoTarget,
+    }
+}
+
+fn differences(expect: &Expect, outcome: &Outcome, calls: &BTreeMap<String, u64>) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut compare = |what: &str, expected: Option<String>, got: String| {
+        if let Some(expected) = expected.filter(|expected| *expected != got) {
+            found.push(format!("{what}: expected {expected}, got {got}"));
+        }
+    };
+    let quoted = |text: &String| format!("`{text}`");
+    let status = outcome.head.status.as_u16().to_string();
+    compare(
+        "status",
+        expect.status.map(|status| status.to_string()),
+        status,
+    );
+    let decided = format!("`{}`", outcome.decided_by);
+    compare(
+        "decided_by",
+        expect.decided_by.as_ref().map(quoted),
+        decided,
+    );
+    compare(
+        "route",
+        expect.route.as_ref().map(quoted),
+        quoted(&outcome.route),
+    );
+    let called = |part: Option<&String>| part.map_or_else(|| "none".to_owned(), quoted);
+    let upstream = outcome.upstream.as_ref();
+    compare(
+        "upstream",
+        expect.upstream.as_ref().map(quoted),
+        called(upstream.map(|(name, _)| name)),
+    );
+    let path = called(upstream.map(|(_, path)| path));
+    compare(
+        "upstream_path",
+        expect.upstream_path.as_ref().map(quoted),
+        path,
+    );
+    for (name, times) in &expect.calls {
+        let got = calls.get(name).copied().unwrap_or(0).to_string();
+        compare(&format!("calls of {name}"), Some(times.to_string()), got);
+    }
+    if let Some(json) = &expect.json {
+        let got = serde_json::from_slice::<Json>(&outcome.body);
+        let got = got.map_or_else(|_| "no JSON".to_owned(), |got| got.to_string());
+        compare("json", Some(json.to_string()), got);
+    }
+    for (name, expected) in &expect.headers {
+        let lines = outcome.head.headers.get_all(name.as_str()).iter();
+        let lines = lines.map(|line| String::from_utf8_lossy(line.as_bytes()));
+        let lines: Vec<_> = lines.collect();
+        let good = match expected.as_str() {
+            "present" => !lines.is_empty(),
+            "absent" => lines.is_empty(),
+            value => lines.iter().any(|line| line == value),
+        };
+        if !good {
+            let got = if lines.is_empty() {
+                "none".to_owned()
+            } else {
+                format!("`{}`", lines.join("`, `"))
+            };
+            found.push(format!("header {name}: expected `{expected}`, got {got}"));
+        }
+    }
+    found
+}
