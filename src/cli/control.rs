@@ -5,10 +5,14 @@ use serde_json::Value as Json;
 use super::args::{Format, Global, UpstreamsVerb};
 use super::client::ask;
 use super::{Exit, print, say};
+use crate::base::control::Tests;
 
 /// Tells the running gateway to load its config again, and says what changed.
-pub(super) fn reload(test: bool, global: &Global) -> Exit {
-    let path = if test { "/reload?test" } else { "/reload" };
+pub(super) fn reload(tests: Tests, global: &Global) -> Exit {
+    let path = match tests {
+        Tests::Run => "/reload?test",
+        Tests::Skip => "/reload",
+    };
     let answer = match ask(global, "POST", path) {
         Ok(answer) => answer,
         Err(exit) => return exit,

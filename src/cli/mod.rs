@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::base::control::Tests;
 use args::{Args, Command};
 
 /// How a command ended; the numbers are part of the contract with scripts.
@@ -70,7 +71,10 @@ pub fn main() -> ExitCode {
         Command::Test => test::run(&args.global),
         Command::Explain(explain) => explain::run(explain, &args.global),
         Command::Config(verb) => config::run(verb, &args.global),
-        Command::Reload { wait: _, test } => control::reload(*test, &args.global),
+        Command::Reload { wait: _, test } => {
+            let tests = if *test { Tests::Run } else { Tests::Skip };
+            control::reload(tests, &args.global)
+        }
         Command::Status => control::status(&args.global),
         Command::Upstreams(verb) => control::upstreams(verb, &args.global),
         Command::Completions { shell } => shell::completions(*shell),

@@ -24,6 +24,8 @@ pub struct Document {
     pub listeners: Vec<Named<Listener>>,
     /// `defaults.routes`.
     pub route_defaults: Specs,
+    /// `defaults.upstreams`.
+    pub upstream_defaults: upstream::Defaults,
     /// `environments`, by name.
     pub environments: Vec<Named<Environment>>,
     /// `upstreams`, by name.

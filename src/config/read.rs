@@ -1,6 +1,7 @@
 //! The merged tree into the typed document, section by section, every mistake noted.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::decode::decode;
 use super::document::{Action, Document, Errors, Listener, Named, Route};
@@ -9,7 +10,7 @@ use super::request_test::RequestTest;
 use super::section::{Section, value_not_yet, without_later};
 use super::tree::{Entry, Node, Origin, Value};
 use crate::base::problem::{Place, Problem, Problems};
-use crate::link::Section as _;
+use crate::link::{Clause, Section as _};
 use crate::policy::Specs;
 use crate::{telemetry, upstream};
 
@@ -44,7 +45,8 @@ pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
         );
     }
     if let Some((node, place)) = section.take("defaults") {
-        document.route_defaults = defaults(node, place, section.problems);
+        (document.route_defaults, document.upstream_defaults) =
+            defaults(node, place, section.problems);
     }
     if let Some((node, place)) = section.take("environments") {
         (document.environments, _) = named(node, &place, section.problems, decode);
@@ -52,6 +54,17 @@ pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
     if let Some((node, place)) = section.take("upstreams") {
         (document.upstreams, document.refused.upstreams) =
             named(node, &place, section.problems, upstream);
+    }
+    for upstream in &mut document.upstreams {
+        upstream.spec.inherit(&document.upstream_defaults);
+    }
+    // What no user should have to ask for.
+    if matches!(document.route_defaults.body_limits, Clause::Absent) {
+        let place = Place::root()
+            .key("defaults")
+            .key("routes")
+            .key("body_limits");
+        document.route_defaults.body_limits = Clause::On(Arc::default(), place);
     }
     if let Some((node, place)) = section.take("routes") {
         routes(node, &place, &mut document, section.problems);
@@ -216,19 +229,20 @@ fn listener(node: &Node, place: &Place, problems: &mut Problems) -> Option<Liste
     Some(listener)
 }
 
-fn defaults(node: &Node, place: Place, problems: &mut Problems) -> Specs {
+fn defaults(node: &Node, place: Place, problems: &mut Problems) -> (Specs, upstream::Defaults) {
     let mut section = Section::new(node, place, Part::Defaults, problems);
     let mut specs = Specs::default();
+    let mut upstreams = None;
     if let Some((node, place)) = section.take("routes") {
         let mut routes = Section::new(node, place, Part::Route, section.problems);
         specs = Specs::take(&mut routes);
         routes.finish();
     }
     if let Some((node, place)) = section.take("upstreams") {
-        Section::new(node, place, Part::Upstream, section.problems).finish();
+        upstreams = Section::new(node, place, Part::Upstream, section.problems).rest(&[]);
     }
     section.finish();
-    specs
+    (specs, upstreams.unwrap_or_default())
 }
 
 fn upstream(written: &Node, place: &Place, problems: &mut Problems) -> Option<upstream::Spec> {

@@ -17,6 +17,8 @@ pub fn schema() -> Json {
     let listener = with_defaults(&mut generator, &clauses);
     let route = route(&mut generator, &clauses);
     let upstream = sub::<upstream::Spec>(&mut generator);
+    let defaults = upstream::Defaults::json_schema(&mut generator).to_value();
+    let upstream_defaults = defaults.get("properties").cloned().unwrap_or_default();
     let mut root = json!({
         "$schema": "http://json-schema.org/draft-07/schema#",
         "title": "Doorward",
@@ -32,7 +34,7 @@ pub fn schema() -> Json {
                 "type": "object", "description": "What routes and upstreams inherit.", "additionalProperties": false,
                 "properties": {
                     "routes": { "type": "object", "description": "Any route clause.", "additionalProperties": false, "properties": clauses },
-                    "upstreams": { "type": "object", "description": "Any clause of an upstream.", "additionalProperties": false },
+                    "upstreams": { "type": "object", "description": "Any clause of an upstream.", "additionalProperties": false, "properties": upstream_defaults },
                 },
             },
             "environments": { "type": "object", "description": "Routes served again at other hosts, by name.", "additionalProperties": sub::<Environment>(&mut generator) },

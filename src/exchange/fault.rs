@@ -23,7 +23,10 @@ pub enum Fault {
     /// The head did not arrive in time.
     #[error("header timeout")]
     HeaderTimeout,
-    /// A body length nobody can mean.
+    /// The body came too slowly.
+    #[error("body timeout")]
+    BodyTimeout,
+    /// A body that is longer than the route takes.
     #[error("body too large")]
     BodyTooLarge,
     /// An `Expect` other than `100-continue`.
@@ -68,12 +71,18 @@ pub enum Fault {
     /// The upstream did not answer in time.
     #[error("timeout")]
     Timeout,
+    /// The upstream's answer is longer than the route takes.
+    #[error("response too large")]
+    ResponseTooLarge,
     /// The upstream's answer is not HTTP as we accept it.
     #[error("protocol error")]
     ProtocolError,
     /// The client went away or sent a body that is broken.
     #[error("client error")]
     ClientError,
+    /// There is more to do than can be done.
+    #[error("overload")]
+    Overload,
     /// Our own mistake.
     #[error("internal error")]
     Internal,
@@ -108,7 +117,7 @@ mod grpc {
 }
 
 /// The table, in the order of the enum.
-static TABLE: [(Fault, Meaning); 24] = [
+static TABLE: [(Fault, Meaning); 27] = [
     (
         Fault::BadRequest,
         Meaning {
@@ -171,6 +180,17 @@ static TABLE: [(Fault, Meaning); 24] = [
             status: StatusCode::REQUEST_TIMEOUT,
             title: "Request timeout",
             detail: "The request did not arrive in time.",
+            grpc: grpc::DEADLINE_EXCEEDED,
+            proxy_status: "http_request_error",
+        },
+    ),
+    (
+        Fault::BodyTimeout,
+        Meaning {
+            code: "body_timeout",
+            status: StatusCode::REQUEST_TIMEOUT,
+            title: "Request timeout",
+            detail: "The request body did not arrive in time.",
             grpc: grpc::DEADLINE_EXCEEDED,
             proxy_status: "http_request_error",
         },
@@ -341,6 +361,17 @@ static TABLE: [(Fault, Meaning); 24] = [
         },
     ),
     (
+        Fault::ResponseTooLarge,
+        Meaning {
+            code: "response_too_large",
+            status: StatusCode::BAD_GATEWAY,
+            title: "Bad gateway",
+            detail: "The service behind this address gave an answer that is too long.",
+            grpc: grpc::RESOURCE_EXHAUSTED,
+            proxy_status: "http_response_body_size",
+        },
+    ),
+    (
         Fault::ProtocolError,
         Meaning {
             code: "protocol_error",
@@ -360,6 +391,17 @@ static TABLE: [(Fault, Meaning); 24] = [
             detail: "The request body broke off or is not valid.",
             grpc: grpc::INTERNAL,
             proxy_status: "http_request_error",
+        },
+    ),
+    (
+        Fault::Overload,
+        Meaning {
+            code: "overload",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "Service overloaded",
+            detail: "There are too many requests right now. Please try again later.",
+            grpc: grpc::UNAVAILABLE,
+            proxy_status: "connection_limit_reached",
         },
     ),
     (

@@ -32,6 +32,7 @@ pub use trace::TraceContext;
 
 use crate::base::forwarded::{ClientChain, Scheme};
 use crate::router::{Allow, Params};
+use crate::upstream::Timeouts;
 
 /// Everything known about one request, in the order it becomes known. Each field names its one writer.
 #[derive(Debug)]
@@ -70,6 +71,10 @@ pub struct Exchange {
     pub params: Params,
     /// What the address takes, when the method was not it. (flow/find)
     pub allow: Option<Allow>,
+    /// How long bodies may be. (policy/body_limits)
+    pub limits: BodyLimits,
+    /// How long its steps may take; none = as its upstream says. (policy/timeouts)
+    pub timeouts: Option<Timeouts>,
     /// What the upstream gets instead of what the client sent. (policies)
     pub to_upstream: UpstreamRequest,
     /// Changes to the answer's headers, also to answers of our own. (policies)
@@ -82,6 +87,15 @@ pub struct Exchange {
     pub attempts: u16,
     /// The authority of the target that was tried last. (gateway/peer)
     pub target: Option<Arc<str>>,
+}
+
+/// The longest bodies, in bytes; none = any.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BodyLimits {
+    /// Of the request.
+    pub request: Option<u64>,
+    /// Of the answer.
+    pub response: Option<u64>,
 }
 
 /// Whether a request is real.
@@ -135,6 +149,8 @@ impl Exchange {
             route_name: Arc::default(),
             params: Params::default(),
             allow: None,
+            limits: BodyLimits::default(),
+            timeouts: None,
             to_upstream: UpstreamRequest::default(),
             to_client: HeaderEdits::default(),
             fault: None,

@@ -2,14 +2,13 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName,
-    RETRY_AFTER, VARY,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, VARY,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::base::units::http_date;
 use crate::exchange::{Exchange, Fault, Headers, Reply, ResponseHead};
-use crate::plan::{Page, Pages};
+use crate::plan::Pages;
 
 /// When to come back after a 503 that says nothing else.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -172,30 +171,38 @@ impl Kind {
 
 /// The whole answer to a head that was refused before there was a session; the connection closes after it.
 #[must_use]
-pub fn raw(pages: &Pages, exchange: &Exchange, fault: Fault, unix_millis: i64) -> Bytes {
-    let Page {
-        status,
-        content_type,
-        body,
-    } = pages.problem(fault, None, exchange.id.text());
+pub fn raw(pages: &Pages, exchange: &Exchange, fault: Fault) -> Bytes {
+    let answer = of_fault(pages, &HeaderMap::new(), exchange, fault);
+    answer.map_or_else(
+        |_| Bytes::new(),
+        |(head, body)| to_bytes(&head, &body, exchange.unix_millis),
+    )
+}
+
+/// An answer as HTTP/1.1 has it on the wire; the connection closes after it.
+#[must_use]
+pub fn to_bytes(head: &ResponseHead, body: &Bytes, unix_millis: i64) -> Bytes {
     let mut out = Vec::with_capacity(512 + body.len());
-    let mut line = |text: &str| out.extend_from_slice(text.as_bytes());
-    line(&format!(
-        "HTTP/1.1 {} {}\r\n",
-        status.as_str(),
-        status.canonical_reason().unwrap_or_default()
-    ));
-    for (name, value) in [
-        (DATE, http_date(unix_millis / 1000).as_str()),
-        (CONTENT_TYPE, content_type),
-        (CONTENT_LENGTH, &body.len().to_string()),
-        (CACHE_CONTROL, "no-store"),
-        (REQUEST_ID, exchange.id.text()),
-        (CONNECTION, "close"),
-    ] {
-        line(&format!("{name}: {value}\r\n"));
+    let mut line = |name: &str, value: &[u8]| {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(value);
+        out.extend_from_slice(b"\r\n");
+    };
+    let status = head.status;
+    let reason = status.canonical_reason().unwrap_or_default();
+    line(
+        "HTTP/1.1 ",
+        format!("{} {reason}", status.as_str()).as_bytes(),
+    );
+    line("date: ", http_date(unix_millis / 1000).as_bytes());
+    line("content-length: ", body.len().to_string().as_bytes());
+    line("connection: ", b"close");
+    for (name, value) in &head.headers {
+        if name != CONTENT_LENGTH {
+            line(&format!("{name}: "), value.as_bytes());
+        }
     }
-    line("\r\n");
-    out.extend_from_slice(&body);
+    line("", b"");
+    out.extend_from_slice(body);
     Bytes::from(out)
 }

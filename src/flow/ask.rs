@@ -156,7 +156,10 @@ fn bytes(question: &Question, url: &Url<'_>) -> Result<Vec<u8>, String> {
 }
 
 /// Checks a head like one that was received, and reads what the check made of it.
-fn read(raw: &[u8]) -> Result<(RequestHead, Framing), Fault> {
+///
+/// # Errors
+/// What is wrong with the head.
+pub fn read(raw: &[u8]) -> Result<(RequestHead, Framing), Fault> {
     let (canonical, framing) = check_head(raw, &HeadLimits::default())?;
     let text = std::str::from_utf8(&canonical).map_err(|_error| Fault::BadRequest)?;
     let mut lines = text.split("\r\n");

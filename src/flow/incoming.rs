@@ -40,15 +40,28 @@ const TELLTALES: &[&str] = &[
     "proxy-status",
 ];
 
+/// Whether the client asked for another protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upgrade {
+    /// It did.
+    Asked,
+    /// It did not.
+    NotAsked,
+}
+
 /// Checks an upstream's head, and takes off what is not for the client. `upgrade` says whether the client asked for
 /// another protocol, `interim` counts the answers before the answer.
 ///
 /// # Errors
 /// What is wrong with the head, in words for the log.
-pub fn check(head: &mut ResponseHead, upgrade: bool, interim: &mut u8) -> Result<(), &'static str> {
+pub fn check(
+    head: &mut ResponseHead,
+    upgrade: Upgrade,
+    interim: &mut u8,
+) -> Result<(), &'static str> {
     let status = head.status.as_u16();
     if status == 101 {
-        if !upgrade {
+        if upgrade == Upgrade::NotAsked {
             return Err("101 to a request that asked for nothing of the kind");
         }
     } else if head.status.is_informational() {

@@ -13,16 +13,17 @@ mod trial;
 
 use std::sync::Arc;
 
-pub use answer::{of_fault, of_reply, raw as raw_answer};
+pub use answer::{of_fault, of_reply, raw as raw_answer, to_bytes};
+pub use ask::read as read_head;
 
 pub use explain::{Bound, explain};
-pub use incoming::{check as check_answer, shape};
+pub use incoming::{Upgrade, check as check_answer, shape};
 pub use outgoing::write as write_upstream_request;
 pub use trial::trial;
 
 use crate::exchange::{Decision, Exchange, Fault, Reply, RequestHead, Step, Verdict};
 use crate::plan::{Action, EnvironmentHost, Plan, Route};
-use crate::upstream::Upstream;
+use crate::upstream::{Timeouts, Upstream};
 
 /// What happens after a request was looked at.
 #[derive(Debug)]
@@ -87,6 +88,15 @@ pub fn upstream<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a Arc<Upstr
         ),
         Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
     }
+}
+
+/// How long the steps of the request may take: as its route says, else as its upstream.
+#[must_use]
+pub fn timeouts(plan: &Plan, exchange: &Exchange) -> Timeouts {
+    exchange
+        .timeouts
+        .or_else(|| Some(*upstream(plan, exchange)?.timeouts()))
+        .unwrap_or_default()
 }
 
 /// The path that the upstream is asked for.

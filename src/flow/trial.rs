@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value as Json;
 
 use super::ask::Asked;
-use super::{Next, decide, decided_by, of_fault, of_reply, upstream, upstream_path};
+use super::{Next, Upgrade, decide, decided_by, of_fault, of_reply, upstream, upstream_path};
 use crate::base::clock::Clock;
 use crate::base::control::Question;
 use crate::base::forwarded::Scheme;
@@ -137,7 +137,8 @@ fn answered(
         let value = HeaderValue::from_str(value).map_err(|_error| Fault::Internal)?;
         head.set(&name, value);
     }
-    super::check_answer(&mut head, false, &mut 0).map_err(|_why| Fault::ProtocolError)?;
+    super::check_answer(&mut head, Upgrade::NotAsked, &mut 0)
+        .map_err(|_why| Fault::ProtocolError)?;
     super::shape(plan, asked, &mut head, exchange);
     Ok((head, Bytes::from(body)))
 }

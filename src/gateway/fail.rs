@@ -20,7 +20,7 @@ pub(super) async fn answer(
         error_code: 0,
         can_reuse_downstream: false,
     };
-    let Some(state) = ctx.as_deref_mut() else {
+    let Some(state) = ctx.0.as_deref_mut() else {
         return GONE;
     };
     let fault = state.exchange.fault.unwrap_or_else(|| fault(error));

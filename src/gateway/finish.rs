@@ -17,7 +17,7 @@ pub(super) fn record(
     ctx: &mut Ctx,
     telemetry: &Telemetry,
 ) {
-    let Some(state) = ctx.as_deref_mut() else {
+    let Some(state) = ctx.0.as_deref_mut() else {
         return;
     };
     let status = session
@@ -28,7 +28,23 @@ pub(super) fn record(
         cache:% = session.cache.phase().as_str();
         "request"
     );
-    let head = session.req_header();
+    let bodies = (
+        session.body_bytes_read() as u64,
+        session.body_bytes_sent() as u64,
+    );
+    note(session.req_header(), status, bodies, state, telemetry);
+}
+
+/// One record, and the counts. `bodies` are the bytes of the request's body and of the answer's.
+pub(super) fn note(
+    head: &RequestHead,
+    status: u16,
+    bodies: (u64, u64),
+    state: &mut State,
+    telemetry: &Telemetry,
+) {
+    state.noted = true;
+    let state = &*state;
     let trace = state
         .exchange
         .trace
@@ -37,8 +53,8 @@ pub(super) fn record(
         .unwrap_or_default();
     let record = Record {
         status,
-        received: session.body_bytes_read() as u64,
-        sent: session.body_bytes_sent() as u64,
+        received: bodies.0,
+        sent: bodies.1,
         trace_id: &trace,
         ..of(head, state)
     };

@@ -1,16 +1,21 @@
 //! The request path: one line per phase, in the order of a request's life. The only module that sees Pingora's session.
 
 mod answer;
+mod bodies;
 mod fail;
 mod finish;
 mod peer;
 mod request;
 mod response;
+mod rest;
 mod state;
+mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
@@ -18,7 +23,9 @@ use pingora::{Error, Result};
 use pingora_cache::{NoCacheReason, RespCacheable};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
 
+pub use rest::{Rest, rest_of};
 pub use state::{Signals, State};
+pub use watch::Watch;
 
 use crate::flow;
 use crate::telemetry::Telemetry;
@@ -44,14 +51,25 @@ impl Gateway {
 }
 
 /// What Pingora carries from phase to phase: the request's state, once the connection handed it over.
-pub type Ctx = Option<Box<State>>;
+#[derive(Debug, Default)]
+pub struct Ctx(Option<Box<State>>);
+
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        // A request that is dropped before its end leaves its state behind: it is answered and noted all the same.
+        if let Some(state) = self.0.take().filter(|state| !state.noted) {
+            let signals = Arc::clone(&state.signals);
+            signals.watch.keep(state);
+        }
+    }
+}
 
 #[async_trait]
 impl ProxyHttp for Gateway {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        None
+        Ctx::default()
     }
 
     fn on_connection_reuse(
@@ -60,11 +78,25 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         admitted: Box<dyn std::any::Any + Send + Sync>,
     ) {
-        *ctx = admitted.downcast().ok();
+        ctx.0 = admitted.downcast().ok();
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         request::filter(session, state::of(ctx)?).await
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let state = state::of(ctx)?;
+        if end {
+            state.signals.watch.sent();
+        }
+        bodies::request(body.as_ref(), state)
     }
 
     async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
@@ -78,6 +110,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> Result<()> {
         let state = state::of(ctx)?;
+        state.signals.watch.moved();
         flow::write_upstream_request(head, &state.plan.via, &state.exchange)
             .map_err(answer::internal)
     }
@@ -101,6 +134,16 @@ impl ProxyHttp for Gateway {
         Ok(RespCacheable::Uncacheable(NoCacheReason::NeverEnabled))
     }
 
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        bodies::response(body.as_ref(), state::of(ctx)?)
+    }
+
     async fn response_filter(
         &self,
         session: &mut Session,
@@ -109,6 +152,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         let state = state::of(ctx)?;
         flow::shape(&state.plan, session.req_header(), head, &mut state.exchange);
+        response::begins(head, state);
         Ok(())
     }
 
@@ -119,7 +163,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         error: Box<Error>,
     ) -> Box<Error> {
-        match ctx.as_deref_mut() {
+        match ctx.0.as_deref_mut() {
             Some(state) => peer::try_next_address(peer, state, error),
             None => error,
         }

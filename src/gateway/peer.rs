@@ -17,13 +17,22 @@ pub(super) fn choose(state: &mut State) -> Result<Box<HttpPeer>> {
     let again = state.picked.take().filter(|_| state.unreachable > 0);
     let picked = again.or_else(|| flow::upstream(&state.plan, &state.exchange)?.pick());
     let target = picked.as_ref().and_then(|picked| picked.target());
-    let Some((target, peer)) = target.and_then(|target| Some((target, target.peer()?))) else {
+    let times = flow::timeouts(&state.plan, &state.exchange);
+    let Some((target, mut peer)) = target.and_then(|target| Some((target, target.peer(&times)?)))
+    else {
         state.exchange.fault = Some(Fault::NoTarget);
         return Err(Error::explain(
             ErrorType::HTTPStatus(503),
             "no target has an address",
         ));
     };
+    let watch = &state.signals.watch;
+    watch.attempt(&times);
+    if state.exchange.framing.has_body() {
+        watch.uploads();
+        // Pingora reads while it still sends: that the client takes its time is no silence of the target.
+        peer.options.read_timeout = Some(times.total_to_head.max(times.read()));
+    }
     state.exchange.attempts = state.exchange.attempts.saturating_add(1);
     state.exchange.target = Some(Arc::clone(&target.authority));
     state.picked = picked;

@@ -2,26 +2,66 @@
 
 use std::sync::atomic::Ordering;
 
-use http::StatusCode;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
+use super::bodies;
 use super::state::State;
 use crate::exchange::Fault;
-use crate::flow;
+use crate::flow::{self, Upgrade};
 
 /// Checks an upstream's head, and takes off what is not for the client.
 pub(super) fn check(session: &Session, head: &mut ResponseHeader, state: &mut State) -> Result<()> {
-    let checked = flow::check_answer(head, session.is_upgrade_req(), &mut state.interim);
+    let checked = flow::check_answer(head, upgrade(session), &mut state.interim);
     if let Err(why) = checked {
         state.exchange.fault = Some(Fault::ProtocolError);
         let mut error = Error::explain(ErrorType::InvalidHTTPHeader, why);
         error.as_up();
         return Err(error);
     }
+    let length = head.headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let limit = state.exchange.limits.response;
+    if limit
+        .zip(length)
+        .is_some_and(|(limit, length)| length > limit)
+        && session.req_header().method != Method::HEAD
+    {
+        return Err(bodies::too_large(state));
+    }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         state.signals.tunnel.store(true, Ordering::Release);
     }
     Ok(())
+}
+
+/// Whether the client asked for another protocol.
+fn upgrade(session: &Session) -> Upgrade {
+    if session.is_upgrade_req() {
+        Upgrade::Asked
+    } else {
+        Upgrade::NotAsked
+    }
+}
+
+/// The head goes to the client: from here on only the body is waited for.
+pub(super) fn begins(head: &ResponseHeader, state: &mut State) {
+    let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    if head.status.is_informational() && !upgraded {
+        return state.signals.watch.moved();
+    }
+    let kind = head.headers.get(CONTENT_TYPE);
+    let kind = kind.map_or(&b""[..], http::HeaderValue::as_bytes);
+    let endless = ["text/event-stream", "application/grpc"]
+        .iter()
+        .any(|endless| kind.starts_with(endless.as_bytes()));
+    state.status = Some(head.status);
+    if upgraded || endless {
+        state.signals.watch.streams();
+    } else {
+        state.signals.watch.answered();
+    }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use http::StatusCode;
 use pingora::{Error, ErrorType, Result};
 
-use super::Ctx;
+use super::{Ctx, Watch};
 use crate::base::clock::SharedClock;
 use crate::exchange::Exchange;
 use crate::plan::Plan;
@@ -16,6 +17,8 @@ use crate::upstream::Picked;
 pub struct Signals {
     /// The upstream agreed to leave HTTP: from now on bytes pass as they are.
     pub tunnel: AtomicBool,
+    /// What it waits for, and until when.
+    pub watch: Watch,
     /// The answer is whole and the request read to its end: the next request may follow.
     pub goes_on: AtomicBool,
 }
@@ -35,6 +38,12 @@ pub struct State {
     pub picked: Option<Picked>,
     /// How many addresses of that target took no connection.
     pub unreachable: usize,
+    /// How many bytes of each body passed: the request's, the answer's.
+    pub passed: (u64, u64),
+    /// The status of the upstream's answer, once its head goes to the client.
+    pub status: Option<StatusCode>,
+    /// Whether its end was noted.
+    pub noted: bool,
     /// How many interim answers (1xx) the upstream gave.
     pub interim: u8,
     /// The time.
@@ -43,7 +52,7 @@ pub struct State {
 
 /// The state of a request; without one nobody admitted it.
 pub(super) fn of(ctx: &mut Ctx) -> Result<&mut State> {
-    ctx.as_deref_mut().ok_or_else(|| {
+    ctx.0.as_deref_mut().ok_or_else(|| {
         Error::explain(
             ErrorType::InternalError,
             "a request that no listener admitted",

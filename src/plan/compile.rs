@@ -9,8 +9,7 @@ use super::conflicts::{shadowed, tie};
 use super::environments;
 use super::matching::{self, Matching};
 use super::pages::Pages;
-use super::request_tests;
-use super::{Action, EnvironmentHost, Listener, Plan, Route, Site};
+use super::{Action, EnvironmentHost, Listener, Plan, Route, Site, request_tests, times};
 use crate::base::net::NetSet;
 use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::config::document::{self, Document, Named};
@@ -39,6 +38,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     compiler.check_unused();
     let admin = admin::compile(document, compiler.problems);
     request_tests::check(document, compiler.problems);
+    times::check(document, compiler.problems);
     if compiler.problems.any_error() {
         return None;
     }

@@ -4,10 +4,12 @@ mod chain;
 mod headers;
 mod stage;
 
+pub mod body_limits;
 pub mod lifecycle;
 pub mod maintenance;
 pub mod request;
 pub mod response;
+pub mod timeouts;
 
 pub use chain::Chain;
 pub use stage::Stage;
@@ -143,6 +145,8 @@ macro_rules! policies {
 policies! {
     maintenance: Maintenance,
     lifecycle: Lifecycle,
+    body_limits: BodyLimits,
+    timeouts: Timeouts,
     request: Request,
     response: Response,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
@@ -13,6 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 
 use super::body::BodyEnd;
+use super::deadline;
 use super::loan::Home;
 use super::stream::ClientStream;
 use crate::base::clock::SharedClock;
@@ -21,8 +23,8 @@ use crate::exchange::{
     Exchange, Fault, Framing, HeadLimits, Next, RequestId, check_head, end_of_head,
     leading_empty_lines,
 };
-use crate::flow::raw_answer;
-use crate::gateway::{Proxy, State};
+use crate::flow::{raw_answer, read_head};
+use crate::gateway::{Proxy, Rest, Signals, State, rest_of};
 use crate::plan::PlanHandle;
 use crate::telemetry::{Record, Telemetry};
 
@@ -51,6 +53,12 @@ pub(super) struct Shared {
 pub(super) struct Arrival {
     pub(super) listener: usize,
     pub(super) peer: Option<SocketAddr>,
+}
+
+/// One head: as the request path gets it, and as it was sent.
+struct RawHead {
+    canonical: BytesMut,
+    received: BytesMut,
 }
 
 /// What came of waiting for a head.
@@ -85,6 +93,10 @@ pub(super) async fn serve(io: L4Stream, arrival: Arrival, shared: Arc<Shared>) {
                 state.closing = last;
                 stream.begin(BodyEnd::of(&framing), Arc::clone(&state.signals));
                 let _active = shared.telemetry.began();
+                let head = RawHead {
+                    canonical: head,
+                    received: raw,
+                };
                 match request(stream, head, state, &shared, &home).await {
                     Some(next) => stream = next,
                     None => return,
@@ -167,6 +179,9 @@ fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box<State> {
         signals: Arc::default(),
         picked: None,
         unreachable: 0,
+        passed: (0, 0),
+        status: None,
+        noted: false,
         interim: 0,
         clock: Arc::clone(&shared.clock),
     })
@@ -175,7 +190,7 @@ fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box<State> {
 /// Hands one request to the request path. The stream comes back when the connection can go on.
 async fn request(
     stream: Box<ClientStream>,
-    head: bytes::BytesMut,
+    head: RawHead,
     state: Box<State>,
     shared: &Shared,
     home: &Home,
@@ -183,20 +198,38 @@ async fn request(
     let signals = Arc::clone(&state.signals);
     let stream: Stream = Box::new(home.lend(stream, Arc::clone(&signals)));
     let mut session = ServerSession::new_http1(stream);
-    session.set_pipelined_prefix(head);
+    session.set_pipelined_prefix(head.canonical);
     session.set_keepalive(Some(IDLE_MAX.as_secs()));
     session.set_read_timeout(Some(BODY_SILENCE_MAX));
     session.set_write_timeout(Some(WRITE_TIME_MAX));
     session.set_connection_user_context(Some(state));
-    let reused = shared
-        .proxy
-        .process_new_http(session, &shared.shutdown)
-        .await;
+    let reused = shared.proxy.process_new_http(session, &shared.shutdown);
+    let reused = match deadline::within(&signals.watch, reused).await {
+        Ok(reused) => reused,
+        Err(fault) => {
+            give_up(&head.received, &signals, shared, home, fault).await;
+            return None;
+        }
+    };
     if reused.is_some() {
         signals.goes_on.store(true, Ordering::Release);
     }
     drop(reused);
+    // It comes home also after an answer that was the last.
     home.take()
+        .filter(|_| signals.goes_on.load(Ordering::Acquire))
+}
+
+/// A request whose time is over was dropped: it gets its answer, if none began, and the connection closes.
+async fn give_up(raw: &[u8], signals: &Signals, shared: &Shared, home: &Home, fault: Fault) {
+    let (Some(state), Ok((head, _))) = (signals.watch.left(), read_head(raw)) else {
+        return;
+    };
+    let rest = rest_of(state, &head, fault, &shared.telemetry);
+    let (Rest::Answer(answer), Some(mut stream)) = (rest, home.take()) else {
+        return;
+    };
+    last_words(&mut stream, &answer).await;
 }
 
 /// Answers what never became a request, and closes: where the next one begins nobody can say.
@@ -222,9 +255,14 @@ async fn refuse(
     };
     shared.telemetry.finished(&record, Some(fault), None);
     log::debug!(id:% = exchange.id.text(), error_type:% = fault.code(); "head refused");
-    let answer = raw_answer(&plan.pages, &exchange, fault, millis);
+    let answer = raw_answer(&plan.pages, &exchange, fault);
+    last_words(stream, &answer).await;
+}
+
+/// The last answer of a connection.
+async fn last_words(stream: &mut ClientStream, answer: &[u8]) {
     let write = async {
-        stream.write_all(&answer).await?;
+        stream.write_all(answer).await?;
         stream.shutdown().await?;
         // What the client still sends is read for a moment: a reset would take the answer from it.
         while stream.ahead().len() < 64 * 1024 && stream.fill().await? > 0 {}

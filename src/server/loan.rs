@@ -47,7 +47,9 @@ impl Home {
 
 impl Drop for Loan {
     fn drop(&mut self) {
-        if self.signals.goes_on.load(Ordering::Acquire) {
+        // Also a request that was dropped gets an answer, if none began.
+        let unanswered = !self.signals.watch.is_answered();
+        if unanswered || self.signals.goes_on.load(Ordering::Acquire) {
             let mut home = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
             *home = self.stream.take();
         }

@@ -2,6 +2,7 @@
 
 mod body;
 mod connection;
+mod deadline;
 mod doors;
 mod listener;
 mod loan;

@@ -5,6 +5,7 @@ mod resolve;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod timeouts;
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -21,12 +22,9 @@ use pingora_load_balancing::{Backend, Backends, Extensions};
 use crate::base::task::{Spawner, TaskGuard};
 use pick::Schedule;
 pub use resolve::{Found, NameError, Names, SystemNames};
-pub use spec::{Spec, TargetSpec};
+pub use spec::{Defaults, Setting, Spec, TargetSpec};
+pub use timeouts::{Timeouts, TimeoutsSpec};
 
-/// How long a connection to a target may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long a target may be silent: before its head, and between two pieces of its body.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// How long a write to a target may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an idle connection to a target is kept.
@@ -41,6 +39,7 @@ pub struct Upstream {
     ready: ArcSwapOption<Ready>,
     /// A shorter time to live is taken for this.
     ttl_min: Duration,
+    timeouts: Timeouts,
     /// Where the turns begin.
     turn: AtomicUsize,
 }
@@ -143,6 +142,10 @@ impl Upstream {
             discovery,
             ready: ArcSwapOption::empty(),
             ttl_min: resolve::TTL_MIN,
+            timeouts: spec
+                .timeouts
+                .on()
+                .map_or_else(Timeouts::default, TimeoutsSpec::compile),
             turn: AtomicUsize::new(0),
         }
     }
@@ -151,6 +154,12 @@ impl Upstream {
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// How long its requests may take, where their route says nothing else.
+    #[must_use]
+    pub const fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
     }
 
     /// The authorities written for the targets: what a target may call itself in a `Location`.
@@ -370,13 +379,18 @@ impl Picked {
 }
 
 impl Target {
-    /// What Pingora needs to connect; none only for a target without addresses, which there is not.
+    /// What Pingora needs to connect, within these times; none only for a target without addresses, which there is not.
     #[must_use]
-    pub fn peer(&self) -> Option<Box<HttpPeer>> {
+    pub fn peer(&self, timeouts: &Timeouts) -> Option<Box<HttpPeer>> {
         // Relaxed: which address is tried first is a matter of speed only.
         let turn = self.turn.load(Ordering::Relaxed);
         let index = turn.checked_rem(self.peers.len())?;
-        self.peers.get(index).map(|peer| Box::new(peer.clone()))
+        let mut peer = Box::new(self.peers.get(index)?.clone());
+        let options = &mut peer.options;
+        options.connection_timeout = Some(timeouts.connect());
+        options.total_connection_timeout = Some(timeouts.connect());
+        options.read_timeout = Some(timeouts.read());
+        Some(peer)
     }
 
     /// How many addresses its name has.
@@ -405,9 +419,6 @@ fn peer(addr: SocketAddr, group: u64) -> HttpPeer {
     // Two upstreams at one address never share a connection: their settings may differ.
     peer.group_key = group;
     let options = &mut peer.options;
-    options.connection_timeout = Some(CONNECT_TIMEOUT);
-    options.total_connection_timeout = Some(CONNECT_TIMEOUT);
-    options.read_timeout = Some(SILENCE_MAX);
     options.write_timeout = Some(WRITE_TIMEOUT);
     options.idle_timeout = Some(IDLE_MAX);
     options.http_upstream_request_policy = HttpUpstreamRequestPolicy::default();

@@ -1,10 +1,16 @@
 //! An upstream as written.
 
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
 use std::num::NonZeroU16;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::TimeoutsSpec;
 use crate::base::net::TargetUrl;
 
 /// A group of targets that answer the same requests.
@@ -13,6 +19,101 @@ use crate::base::net::TargetUrl;
 pub struct Spec {
     /// Where requests go, by turns and by weight. At least one.
     pub targets: Vec<TargetSpec>,
+    /// How long the steps of a request may take. `none` turns an inherited one off: then the defaults hold.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub timeouts: Setting<TimeoutsSpec>,
+}
+
+/// What an upstream inherits from `defaults.upstreams` where it is left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Defaults {
+    /// How long the steps of a request may take.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub timeouts: Setting<TimeoutsSpec>,
+}
+
+impl Spec {
+    /// Takes what is left out from `defaults`, each clause as a whole.
+    pub fn inherit(&mut self, defaults: &Defaults) {
+        if self.timeouts.is_absent() {
+            self.timeouts.clone_from(&defaults.timeouts);
+        }
+    }
+}
+
+/// A clause of an upstream: left out, `none`, or written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Setting<T> {
+    /// Left out: the inherited one holds.
+    #[default]
+    Absent,
+    /// `none`: also the inherited one does not hold.
+    Off,
+    /// Written.
+    On(T),
+}
+
+impl<T> Setting<T> {
+    /// Whether it is left out.
+    #[must_use]
+    pub const fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
+
+    /// What is written.
+    #[must_use]
+    pub const fn on(&self) -> Option<&T> {
+        match self {
+            Self::On(spec) => Some(spec),
+            Self::Absent | Self::Off => None,
+        }
+    }
+}
+
+impl<T: Serialize> Serialize for Setting<T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match self.on() {
+            Some(spec) => spec.serialize(to),
+            None => to.serialize_str("none"),
+        }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Setting<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Form<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Form<T> {
+            type Value = Setting<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map, or `none`")
+            }
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                if text == "none" {
+                    Ok(Setting::Off)
+                } else {
+                    Err(E::invalid_value(de::Unexpected::Str(text), &self))
+                }
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(map)).map(Setting::On)
+            }
+        }
+        from.deserialize_any(Form(PhantomData))
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for Setting<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("{}OrNone", T::schema_name()).into()
+    }
+    fn inline_schema() -> bool {
+        true
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let spec = generator.subschema_for::<T>();
+        schemars::json_schema!({ "anyOf": [spec, { "const": "none" }] })
+    }
 }
 
 /// One source of targets.

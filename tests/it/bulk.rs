@@ -195,7 +195,7 @@ fn config(origin: &Origin) -> String {
     format!(
         "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
          upstreams:\n  origin: {{ targets: [{{ url: \"{}\" }}] }}\n\
-         routes:\n  - {{ name: all, match: {{ path_prefix: / }}, upstream: origin }}\n",
+         routes:\n  - {{ name: all, match: {{ path_prefix: / }}, body_limits: none, upstream: origin }}\n",
         origin.url()
     )
 }

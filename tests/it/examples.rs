@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::support::{
-    Client, DEADLINE, Gateway, Origin, Recorded, Reply, Response, Setup, run, run_cli,
+    Client, DEADLINE, Gate, Gateway, Origin, Recorded, Reply, Response, Setup, run, run_cli,
 };
 
 /// One test an example; a file that is not named here fails `every_example_is_exercised`.
@@ -28,6 +28,7 @@ macro_rules! examples {
 
 examples! {
     admin,
+    body_limits,
     defaults,
     environments,
     errors,
@@ -47,6 +48,7 @@ examples! {
     routing_paths,
     secrets,
     telemetry,
+    timeouts,
     versions,
     weighted_targets,
 }
@@ -376,6 +378,39 @@ mod exercises {
         assert_eq!(export.header("retry-after"), Some("60"));
         assert_eq!(text(&gateway, "/other", &[]), "app");
         assert_eq!(app.count(), 1);
+    }
+
+    pub(super) fn timeouts(example: Example) {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let orders = Origin::answer(move |request| match request.path.as_str() {
+            "/v1/quick" => Reply::never(&held),
+            _ => Reply::ok("an order"),
+        });
+        let reports = named("reports");
+        let example = example.target(3001, &orders).target(3002, &reports);
+        let gateway = example.start();
+        ask(&gateway, "/v1/quick", &[]).expect(504);
+        gate.open();
+        ask(&gateway, "/v1/orders/7", &[]).expect(200);
+        ask(&gateway, "/v1/reports", &[]).expect(200);
+    }
+
+    pub(super) fn body_limits(example: Example) {
+        let orders = Origin::answer(|request| match request.path.as_str() {
+            "/v1/orders/long" => Reply::large(2 * 1024 * 1024),
+            _ => Reply::ok("an order"),
+        });
+        let gateway = example.target(3001, &orders).start();
+        ask(&gateway, "/v1/orders/7", &[]).expect(200);
+        ask(&gateway, "/v1/orders/long", &[]).expect(502);
+        let mut client = gateway.client();
+        let long = [("Host", "a.test"), ("Content-Length", "65537")];
+        client.send_request("POST", "/v1/orders", &long, b"");
+        client.response("POST").expect(413);
+        let long = vec![b'a'; 65537];
+        let mut client = gateway.client();
+        client.request("POST", "/v1/upload", &[], &long).expect(200);
     }
 
     pub(super) fn lifecycle(example: Example) {

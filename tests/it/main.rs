@@ -4,6 +4,7 @@ mod browser;
 mod bulk;
 mod cli;
 mod control;
+mod deadlines;
 mod examples;
 mod hostile;
 mod plans;

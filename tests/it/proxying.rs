@@ -26,6 +26,16 @@ fn before_targets(targets: &str) -> Gateway {
     ))
 }
 
+/// The same, where bodies may be as long as they like.
+fn before_unlimited(origin: &Origin) -> Gateway {
+    Gateway::spawn(&format!(
+        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
+         upstreams: {{ o: {{ targets: [{{ url: \"{}\" }}] }} }}\n\
+         routes: [{{ name: all, match: {{ path_prefix: / }}, body_limits: none, upstream: o }}]\n",
+        origin.url()
+    ))
+}
+
 fn before(origin: &Origin) -> Gateway {
     before_targets(&format!("{{ url: \"{}\" }}", origin.url()))
 }
@@ -212,7 +222,7 @@ fn flood(mut to: impl Write) -> u64 {
 fn an_upload_waits_for_an_upstream_that_does_not_read() {
     let gate = Gate::new();
     let origin = Origin::start(Script::echo().hold_bodies(&gate));
-    let gateway = before(&origin);
+    let gateway = before_unlimited(&origin);
     let rss = gateway.rss_kib();
     let mut client = gateway.client();
     client.send_raw(

@@ -1,0 +1,45 @@
+//! What is left to do for a request that was dropped before its end: its answer, if none began, and its record.
+
+use bytes::Bytes;
+
+use super::finish;
+use super::state::State;
+use crate::exchange::{Fault, RequestHead};
+use crate::flow;
+use crate::telemetry::Telemetry;
+
+/// What the client still gets.
+#[derive(Debug)]
+pub enum Rest {
+    /// This whole answer, then the connection closes.
+    Answer(Bytes),
+    /// Nothing: the answer had begun, and is cut.
+    Cut,
+}
+
+/// Notes that the request ended by `fault`; says what the client still gets. `head` is its head.
+#[must_use]
+pub fn rest_of(
+    mut state: Box<State>,
+    head: &RequestHead,
+    fault: Fault,
+    telemetry: &Telemetry,
+) -> Rest {
+    state.exchange.fault = Some(fault);
+    let exchange = &state.exchange;
+    let (rest, status, sent) = match state.status {
+        Some(begun) => (Rest::Cut, begun.as_u16(), state.passed.1),
+        None => match flow::of_fault(&state.plan.pages, &head.headers, exchange, fault) {
+            Ok((answer, body)) => {
+                let sent = body.len() as u64;
+                let status = answer.status.as_u16();
+                let bytes = flow::to_bytes(&answer, &body, exchange.unix_millis);
+                (Rest::Answer(bytes), status, sent)
+            }
+            Err(_) => (Rest::Cut, 0, 0),
+        },
+    };
+    let received = state.passed.0;
+    finish::note(head, status, (received, sent), &mut state, telemetry);
+    rest
+}

@@ -1,0 +1,183 @@
+//! What a request waits for, and until when: Pingora's own timers begin anew with every read, these do not.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::state::State;
+use crate::exchange::Fault;
+use crate::upstream::Timeouts;
+
+/// How often a request is looked at while nobody knows yet what it waits for.
+const SOON: Duration = Duration::from_millis(10);
+/// How often a request is looked at that may take its time.
+const SOMETIMES: Duration = Duration::from_secs(5);
+/// Pingora's own timers, which can answer better, come first.
+const SLACK: Duration = Duration::from_millis(20);
+
+/// What a request waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    /// Ourselves, or the client.
+    Before = 0,
+    /// The head of the upstream's answer.
+    Head = 1,
+    /// The body of that answer.
+    Body = 2,
+    /// A body that may come for ever: an event stream, a tunnel.
+    Stream = 3,
+}
+
+/// The deadlines of one request. Its own task writes; the task that watches it is the same one.
+#[derive(Debug)]
+pub struct Watch {
+    started: Instant,
+    times: OnceLock<Timeouts>,
+    phase: AtomicU8,
+    /// When the attempt began, and when anything moved last: milliseconds after the start.
+    attempt: AtomicU64,
+    moved: AtomicU64,
+    /// The request's body is not sent yet.
+    uploading: AtomicBool,
+    /// The client takes nothing: what the upstream sends has to wait.
+    stalled: AtomicBool,
+    /// What is left of a request that was dropped before its end.
+    left: Mutex<Option<Box<State>>>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            times: OnceLock::new(),
+            phase: AtomicU8::new(Phase::Before as u8),
+            attempt: AtomicU64::new(0),
+            moved: AtomicU64::new(0),
+            uploading: AtomicBool::new(false),
+            stalled: AtomicBool::new(false),
+            left: Mutex::new(None),
+        }
+    }
+}
+
+impl Watch {
+    /// An attempt begins, within these times.
+    pub(super) fn attempt(&self, times: &Timeouts) {
+        self.times.get_or_init(|| *times);
+        self.attempt.store(self.now(), Ordering::Relaxed);
+        self.enter(Phase::Head);
+    }
+
+    /// The head of the answer is here.
+    pub(super) fn answered(&self) {
+        self.enter(Phase::Body);
+    }
+
+    /// The head of an answer is here whose body may come for ever.
+    pub(super) fn streams(&self) {
+        self.enter(Phase::Stream);
+    }
+
+    /// The request has a body, which is still to be sent.
+    pub(super) fn uploads(&self) {
+        self.uploading.store(true, Ordering::Relaxed);
+    }
+
+    /// The whole request was sent.
+    pub(super) fn sent(&self) {
+        self.uploading.store(false, Ordering::Relaxed);
+        self.moved();
+    }
+
+    /// A piece of a body passed.
+    pub(super) fn moved(&self) {
+        self.moved.store(self.now(), Ordering::Relaxed);
+    }
+
+    /// What came of sending something to the client: whether it takes what it is sent.
+    pub fn wrote<T>(&self, written: &Poll<T>) {
+        let stalled = written.is_pending();
+        if self.stalled.load(Ordering::Relaxed) != stalled {
+            self.stalled.store(stalled, Ordering::Relaxed);
+            self.moved();
+        }
+    }
+
+    /// Whether the head of an upstream's answer went to the client.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        self.phase() >= Phase::Body as u8
+    }
+
+    /// When the request has to be looked at again; `Err`: its time is over.
+    ///
+    /// # Errors
+    /// What it waited for too long.
+    pub fn due(&self) -> Result<Instant, Fault> {
+        let now = self.now();
+        let Some(times) = self.times.get() else {
+            return Ok(Instant::now() + SOON);
+        };
+        let attempt = self.attempt.load(Ordering::Relaxed);
+        let moved = self.moved.load(Ordering::Relaxed);
+        let phase = self.phase();
+        let total = if phase == Phase::Head as u8 {
+            Some(times.total_to_head)
+        } else {
+            times.total.filter(|_| phase == Phase::Body as u8)
+        };
+        let silence = if phase == Phase::Head as u8 {
+            // Before the whole request was sent, it is the client that is waited for.
+            let sent = !self.uploading.load(Ordering::Relaxed);
+            sent.then(|| moved + millis(times.first_byte + SLACK))
+        } else {
+            let waits = phase != Phase::Before as u8 && !self.stalled.load(Ordering::Relaxed);
+            waits.then(|| moved + millis(times.between_bytes + SLACK))
+        };
+        let attempt = times
+            .per_try
+            .filter(|_| phase == Phase::Head as u8)
+            .map(|span| attempt + millis(span));
+        let due = [total.map(millis), silence, attempt];
+        match due.into_iter().flatten().min() {
+            Some(due) if due <= now => Err(Fault::Timeout),
+            Some(due) => Ok(self.started + Duration::from_millis(due)),
+            None => Ok(Instant::now() + SOMETIMES),
+        }
+    }
+
+    /// Keeps what is left of a request that was dropped.
+    pub(super) fn keep(&self, state: Box<State>) {
+        *self.left.lock().unwrap_or_else(PoisonError::into_inner) = Some(state);
+    }
+
+    /// What is left of the request.
+    #[must_use]
+    pub fn left(&self) -> Option<Box<State>> {
+        self.left
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.moved();
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> u8 {
+        self.phase.load(Ordering::Relaxed)
+    }
+
+    fn now(&self) -> u64 {
+        millis(self.started.elapsed())
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
