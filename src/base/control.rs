@@ -14,6 +14,8 @@ pub struct Change {
     pub old: Option<Json>,
     /// What it is; none = it is gone.
     pub new: Option<Json>,
+    /// What is different where no value is: the content of a file.
+    pub note: Option<String>,
 }
 
 /// Whether the request tests of a config have to pass before it is taken.
@@ -83,7 +85,7 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// What cannot be asked, in words.
     fn explain(&self, question: &Question) -> Result<Json, String>;
-    /// The effective config in force, secrets hidden.
+    /// The effective config in force, secrets hidden; under `files` the version of each file it refers to.
     fn config(&self) -> Json;
     /// Version, config generation, listeners.
     fn status(&self) -> Json;
@@ -93,6 +95,9 @@ impl Change {
     /// The change as a person reads it.
     #[must_use]
     pub fn line(&self) -> String {
+        if let Some(note) = &self.note {
+            return format!("~ {}: {note}", self.key);
+        }
         match (&self.old, &self.new) {
             (Some(old), Some(new)) => format!("~ {}: {old} -> {new}", self.key),
             (Some(old), None) => format!("- {}: {old}", self.key),
@@ -110,6 +115,9 @@ impl Change {
             if let Some(value) = value {
                 json.insert(name.to_owned(), value.clone());
             }
+        }
+        if let Some(note) = &self.note {
+            json.insert("note".to_owned(), Json::String(note.clone()));
         }
         Json::Object(json)
     }

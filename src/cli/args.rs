@@ -64,9 +64,9 @@ pub(super) enum Color {
 pub(super) enum Command {
     /// Run the gateway in the foreground
     #[command(
-        after_help = "Examples:\n  doorward run\n  doorward run --config /etc/doorward/doorward.yaml"
+        after_help = "Examples:\n  doorward run\n  doorward run --config /etc/doorward/doorward.yaml --watch"
     )]
-    Run,
+    Run(RunArgs),
     /// Proxy one address to another with no config file
     #[command(
         after_help = "Examples:\n  doorward proxy --to localhost:3000\n  doorward proxy --to http://10.0.0.5:8080 --listen 0.0.0.0:80"
@@ -133,6 +133,14 @@ pub(super) enum Command {
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
     },
+}
+
+/// `run`
+#[derive(Debug, ClapArgs)]
+pub(super) struct RunArgs {
+    /// Load the config again when one of its files changes
+    #[arg(long)]
+    pub watch: bool,
 }
 
 /// `proxy`

@@ -8,8 +8,8 @@ use super::args::{ConfigVerb, Format, Global};
 use super::client::ask;
 use super::{Exit, check, print, report};
 use crate::base::control::Change;
-use crate::config;
 use crate::config::source::Environment;
+use crate::config::{self, Loaded};
 
 /// Does what the verb says.
 pub(super) fn run(verb: &ConfigVerb, global: &Global) -> Exit {
@@ -18,7 +18,7 @@ pub(super) fn run(verb: &ConfigVerb, global: &Global) -> Exit {
             print(&format!("{:#}\n", config::schema()));
             Exit::Done
         }
-        ConfigVerb::Show => match effective(global) {
+        ConfigVerb::Show => match effective(global, config::show) {
             Ok(json) => {
                 print(&shown(&json, global.format));
                 Exit::Done
@@ -29,13 +29,13 @@ pub(super) fn run(verb: &ConfigVerb, global: &Global) -> Exit {
     }
 }
 
-fn effective(global: &Global) -> Result<Json, Exit> {
+fn effective(global: &Global, form: impl Fn(&Loaded) -> Json) -> Result<Json, Exit> {
     let (loaded, _) = check::load(global, &Environment::Process).ok_or(Exit::Config)?;
     if loaded.problems.any_error() {
         report::problems(&loaded, global);
         return Err(Exit::Config);
     }
-    Ok(config::show(&loaded))
+    Ok(form(&loaded))
 }
 
 fn shown(json: &Json, format: Format) -> String {
@@ -49,12 +49,15 @@ fn shown(json: &Json, format: Format) -> String {
 fn diff(global: &Global, against: Option<&Path>) -> Exit {
     let old = match against {
         None => ask(global, "GET", "/config").map(|answer| answer.body),
-        Some(path) => effective(&Global {
-            config: Some(path.to_owned()),
-            ..global.clone()
-        }),
+        Some(path) => {
+            let global = Global {
+                config: Some(path.to_owned()),
+                ..global.clone()
+            };
+            effective(&global, config::show)
+        }
     };
-    let (old, new) = match (old, effective(global)) {
+    let (old, new) = match (old, effective(global, config::compared)) {
         (Ok(old), Ok(new)) => (old, new),
         (Err(exit), _) | (_, Err(exit)) => return exit,
     };

@@ -64,6 +64,9 @@ fn applied(body: &Json) -> String {
     for change in changes {
         let value = |key: &str| change.get(key).map(ToString::to_string);
         let key = change.get("key").and_then(Json::as_str).unwrap_or_default();
+        if let Some(note) = change.get("note").and_then(Json::as_str) {
+            out.push_str(&format!("~ {key}: {note}\n"));
+        }
         match (value("old"), value("new")) {
             (Some(old), Some(new)) => out.push_str(&format!("~ {key}: {old} -> {new}\n")),
             (Some(old), None) => out.push_str(&format!("- {key}: {old}\n")),

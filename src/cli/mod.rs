@@ -63,7 +63,7 @@ pub fn main() -> ExitCode {
         }
     };
     let exit = match &args.command {
-        Command::Run => run::run(&args.global),
+        Command::Run(run) => run::run(run, &args.global),
         Command::Proxy(proxy) => proxy::run(proxy, &args.global),
         Command::Demo(demo) => demo::run(demo, &args.global),
         Command::Init(init) => init::run(init),

@@ -35,7 +35,11 @@ pub(super) fn run(args: &ProxyArgs, global: &Global) -> Exit {
         let (loaded, plan) = load();
         run::candidate(&loaded, plan, tests)
     });
-    let exit = run::serve(&loaded, plan, global, loader, |_| {});
+    let sources = run::Sources {
+        loader,
+        files: None,
+    };
+    let exit = run::serve(&loaded, plan, global, sources, |_| {});
     if exit == Exit::Config {
         Exit::Usage
     } else {

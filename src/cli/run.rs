@@ -3,28 +3,43 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use sd_notify::NotifyState;
 
-use super::args::{Format, Global};
+use super::args::{Format, Global, RunArgs};
 use super::{Exit, check, report, say, test};
 use crate::base::clock::SystemClock;
 use crate::base::control::{Control as _, Reloaded, Tests};
+use crate::base::task::Spawner;
 use crate::config;
 use crate::config::Loaded;
 use crate::config::source::Environment;
 use crate::plan::Plan;
-use crate::server::{self, Candidate, Loader, Moment, Surroundings};
+use crate::server::{self, Candidate, FileWatch, Left, Loader, Moment, Surroundings};
 use crate::telemetry::Level;
 use crate::upstream::{Names, SystemNames};
 
 /// How long the access log may take for its last records.
 const LOG_PATIENCE: Duration = Duration::from_secs(1);
+/// The least time between two signs of life, whatever the unit says.
+const BEAT_MIN: Duration = Duration::from_millis(1);
+
+/// How often the config is read again because a folder was not watched yet while it was read.
+const READS_MAX: usize = 3;
 
 /// Runs the gateway on the config file.
-pub(super) fn run(global: &Global) -> Exit {
-    let Some((loaded, plan)) = check::load(global, &Environment::Process) else {
+pub(super) fn run(args: &RunArgs, global: &Global) -> Exit {
+    let files = match args.watch.then(FileWatch::new).transpose() {
+        Ok(files) => files.map(Arc::new),
+        Err(error) => {
+            say(&format!(
+                "error: cannot watch the files of the config: {error}"
+            ));
+            return Exit::Findings;
+        }
+    };
+    let Some((loaded, plan)) = load(global, files.as_deref()) else {
         return Exit::Config;
     };
     log_to_stderr(loaded.document.telemetry.log.level);
@@ -32,18 +47,45 @@ pub(super) fn run(global: &Global) -> Exit {
         format: Format::Json,
         ..global.clone()
     };
-    let loader: Loader = Arc::new(
-        move |tests| match check::load(&quiet, &Environment::Process) {
-            Some((loaded, plan)) => candidate(&loaded, plan, tests),
-            None => Candidate {
-                plan: None,
-                report: "error: the config is gone".to_owned(),
-                failed_tests: None,
-                shown: serde_json::Value::Null,
-            },
+    let followed = files.clone();
+    let loader: Loader = Arc::new(move |tests| match load(&quiet, followed.as_deref()) {
+        Some((loaded, plan)) => candidate(&loaded, plan, tests),
+        None => Candidate {
+            plan: None,
+            report: "error: the config is gone".to_owned(),
+            failed_tests: None,
+            shown: serde_json::Value::Null,
         },
-    );
-    serve(&loaded, plan, global, loader, |_| {})
+    });
+    let sources = Sources { loader, files };
+    serve(&loaded, plan, global, sources, |_| {})
+}
+
+/// Loads the config, and watches its files where that is asked for.
+fn load(global: &Global, files: Option<&FileWatch>) -> Option<(Loaded, Option<Plan>)> {
+    let mut found = check::load(global, &Environment::Process)?;
+    let Some(files) = files else {
+        return Some(found);
+    };
+    let quiet = Global {
+        format: Format::Json,
+        ..global.clone()
+    };
+    for _ in 1..READS_MAX {
+        if !files.follow(&found.0.paths()) {
+            break;
+        }
+        found = check::load(&quiet, &Environment::Process)?;
+    }
+    Some(found)
+}
+
+/// Where a new config comes from.
+pub(super) struct Sources {
+    /// Loads it.
+    pub(super) loader: Loader,
+    /// Its files, where they are watched.
+    pub(super) files: Option<Arc<FileWatch>>,
 }
 
 /// What a reload works with.
@@ -54,7 +96,7 @@ pub(super) fn candidate(loaded: &Loaded, plan: Option<Plan>, tests: Tests) -> Ca
         plan,
         report: report::plain(loaded),
         failed_tests: run.then(|| test::failures(loaded)).flatten(),
-        shown: config::show(loaded),
+        shown: config::compared(loaded),
     }
 }
 
@@ -63,7 +105,7 @@ pub(super) fn serve(
     loaded: &Loaded,
     plan: Option<Plan>,
     global: &Global,
-    loader: Loader,
+    sources: Sources,
     ready: impl FnOnce(&[(Arc<str>, String)]),
 ) -> Exit {
     report::problems(loaded, global);
@@ -75,7 +117,13 @@ pub(super) fn serve(
         builder.worker_threads(usize::from(threads));
     }
     match builder.enable_all().thread_name("worker").build() {
-        Ok(runtime) => runtime.block_on(until_stopped(plan, config::show(loaded), loader, ready)),
+        Ok(runtime) => {
+            let shown = config::compared(loaded);
+            let exit = runtime.block_on(until_stopped(plan, shown, sources, ready));
+            // A reload that is still reading files is not waited for.
+            runtime.shutdown_background();
+            exit
+        }
         Err(error) => {
             say(&format!("error: cannot start worker threads: {error}"));
             Exit::Findings
@@ -86,23 +134,10 @@ pub(super) fn serve(
 async fn until_stopped(
     plan: Plan,
     shown: serde_json::Value,
-    loader: Loader,
+    Sources { loader, files }: Sources,
     ready: impl FnOnce(&[(Arc<str>, String)]),
 ) -> Exit {
-    let signals = [
-        SignalKind::terminate(),
-        SignalKind::interrupt(),
-        SignalKind::hangup(),
-        SignalKind::user_defined1(),
-        SignalKind::user_defined2(),
-    ];
-    let [
-        mut terminate,
-        mut interrupt,
-        mut hangup,
-        mut user1,
-        mut user2,
-    ] = match watch(signals) {
+    let signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
             say(&format!("error: cannot listen for signals: {error}"));
@@ -129,22 +164,85 @@ async fn until_stopped(
         NotifyState::Ready,
         NotifyState::Status("generation 1 is in force"),
     ]);
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            // Left alone, each of these would end the process.
-            _ = hangup.recv() => drop(control.reload(Tests::Skip).await),
-            _ = user1.recv() => {}
-            _ = user2.recv() => {}
+    let spawner = Spawner::new(tokio::runtime::Handle::current());
+    let _watchdog = sd_notify::watchdog_enabled()
+        .filter(|limit| !limit.is_zero())
+        .map(|limit| spawner.spawn(feed(limit)));
+    let _files = files.map(|files| {
+        let control = Arc::clone(&control);
+        spawner.spawn(async move { files.reload(control).await })
+    });
+    let Signals {
+        mut end,
+        mut hangup,
+        ..
+    } = signals;
+    // In a task of its own: the end of the process waits for no reload.
+    let _hangups = spawner.spawn(async move {
+        while hangup.recv().await.is_some() {
+            drop(control.reload(Tests::Skip).await);
         }
-    }
+    });
+    asked_to_end(&mut end).await;
     log::info!("stopping");
-    tell_systemd(&[NotifyState::Stopping]);
     let telemetry = Arc::clone(running.telemetry());
-    running.stop().await;
+    tokio::select! {
+        () = running.stop(tell_of_end) => {}
+        () = asked_to_end(&mut end) => log::warn!(requests = telemetry.active(); "stopping at once"),
+    }
     telemetry.flush(LOG_PATIENCE);
     Exit::Done
+}
+
+/// The signals that are listened to; left alone, each of them would end the process.
+struct Signals {
+    /// SIGTERM and SIGINT.
+    end: [Signal; 2],
+    hangup: Signal,
+    /// SIGUSR1 and SIGUSR2, which mean nothing.
+    _others: [Signal; 2],
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            end: [
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            ],
+            hangup: signal(SignalKind::hangup())?,
+            _others: [
+                signal(SignalKind::user_defined1())?,
+                signal(SignalKind::user_defined2())?,
+            ],
+        })
+    }
+}
+
+async fn asked_to_end([terminate, interrupt]: &mut [Signal; 2]) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Tells systemd that the process is alive, twice in each `limit`. It runs where requests run: when they hang, it does.
+async fn feed(limit: Duration) {
+    let mut beat = tokio::time::interval((limit / 2).max(BEAT_MIN));
+    loop {
+        beat.tick().await;
+        tell_systemd(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Systemd hears that this is the end, and how many are left.
+fn tell_of_end(left: Left) {
+    let Left {
+        connections,
+        requests,
+    } = left;
+    let status = format!("stopping, {connections} connections and {requests} requests left");
+    tell_systemd(&[NotifyState::Stopping, NotifyState::Status(&status)]);
 }
 
 /// Binds every socket, then serves.
@@ -189,18 +287,6 @@ fn tell_of_reload(moment: Moment<'_>) {
         }
     };
     tell_systemd(&[NotifyState::Ready, NotifyState::Status(&status)]);
-}
-
-fn watch<const N: usize>(
-    kinds: [SignalKind; N],
-) -> std::io::Result<[tokio::signal::unix::Signal; N]> {
-    let mut signals = Vec::with_capacity(N);
-    for kind in kinds {
-        signals.push(signal(kind)?);
-    }
-    signals
-        .try_into()
-        .map_err(|signals: Vec<_>| std::io::Error::other(format!("{} signals", signals.len())))
 }
 
 /// Tells systemd how far the process is; without `NOTIFY_SOCKET` nobody wants to know.

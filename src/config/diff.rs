@@ -2,13 +2,51 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
+use super::referenced::KEY;
 use crate::base::control::Change;
 
-/// Every value that differs, by its path; the items of a list with a `name` go by that name.
+/// Every value that differs, by its path; the items of a list with a `name` go by that name. Of the files that are
+/// referred to it is said that they changed.
 #[must_use]
 pub fn diff(old: &Json, new: &Json) -> Vec<Change> {
+    let (mut old, mut new) = (old.clone(), new.clone());
+    let (files_before, files_after) = (files(&mut old), files(&mut new));
+    let mut changes = values(&old, &new);
+    for (key, after) in &files_after {
+        let name = |file: &Json| file.get("file").cloned();
+        // Where another file is named, the value itself differs.
+        let changed = files_before
+            .get(key)
+            .is_some_and(|before| before != after && name(before) == name(after));
+        if changed {
+            let name = after.get("file").and_then(Json::as_str).unwrap_or_default();
+            let note = if after.get("sha256").is_some() {
+                format!("content of {name} changed")
+            } else {
+                format!("secret in {name} was written anew")
+            };
+            changes.push(Change {
+                key: key.clone(),
+                old: None,
+                new: None,
+                note: Some(note),
+            });
+        }
+    }
+    changes
+}
+
+/// Takes the files out of what is compared.
+fn files(json: &mut Json) -> Map<String, Json> {
+    match json.as_object_mut().and_then(|json| json.shift_remove(KEY)) {
+        Some(Json::Object(files)) => files,
+        _ => Map::new(),
+    }
+}
+
+fn values(old: &Json, new: &Json) -> Vec<Change> {
     let (mut before, mut after) = (BTreeMap::new(), BTreeMap::new());
     flatten("", old, &mut before);
     flatten("", new, &mut after);
@@ -19,6 +57,7 @@ pub fn diff(old: &Json, new: &Json) -> Vec<Change> {
             key: key.clone(),
             old: Some(value.clone()),
             new: after.get(key).cloned(),
+            note: None,
         })
         .collect();
     let fresh = after
@@ -28,6 +67,7 @@ pub fn diff(old: &Json, new: &Json) -> Vec<Change> {
         key,
         old: None,
         new: Some(value),
+        note: None,
     }));
     changes
 }

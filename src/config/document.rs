@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::admin::{Admin, Role, TokenSpec};
 use super::request_test::RequestTest;
+pub use super::runtime::{Drain, Runtime, Threads};
 use crate::base::net::{ListenAddress, Net};
 use crate::base::problem::Place;
 use crate::base::units::Date;
@@ -68,73 +69,6 @@ pub struct Named<T> {
     pub place: Place,
     /// The item.
     pub spec: T,
-}
-
-/// Process-wide settings.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Runtime {
-    /// Worker threads, or `auto` for one a core. Default `auto`.
-    #[serde(default)]
-    pub threads: Threads,
-}
-
-/// How many worker threads.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Threads {
-    /// One a core.
-    #[default]
-    Auto,
-    /// So many, 1 to 1024.
-    Count(u16),
-}
-
-impl Serialize for Threads {
-    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Auto => to.serialize_str("auto"),
-            Self::Count(count) => to.serialize_u16(*count),
-        }
-    }
-}
-
-impl<'de> Deserialize<'de> for Threads {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Form;
-        impl Visitor<'_> for Form {
-            type Value = Threads;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("`auto` or a number of threads from 1 to 1024")
-            }
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<Threads, E> {
-                if text == "auto" {
-                    Ok(Threads::Auto)
-                } else {
-                    Err(E::invalid_value(de::Unexpected::Str(text), &self))
-                }
-            }
-            fn visit_u64<E: de::Error>(self, count: u64) -> Result<Threads, E> {
-                let fits = u16::try_from(count)
-                    .ok()
-                    .filter(|count| (1..=1024).contains(count));
-                fits.map(Threads::Count)
-                    .ok_or_else(|| E::invalid_value(de::Unexpected::Unsigned(count), &self))
-            }
-        }
-        from.deserialize_any(Form)
-    }
-}
-
-impl JsonSchema for Threads {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "Threads".into()
-    }
-    fn inline_schema() -> bool {
-        true
-    }
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }] })
-    }
 }
 
 /// Where clients connect.

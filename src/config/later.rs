@@ -50,7 +50,7 @@ const DOCUMENT: &[&str] = &[
 const TELEMETRY: &[&str] = &["metrics", "tracing", "usage"];
 const TELEMETRY_LOG: &[&str] = &["format"];
 const ADMIN: &[&str] = &["dashboard"];
-const RUNTIME: &[&str] = &["state_dir", "drain", "overload"];
+const RUNTIME: &[&str] = &["state_dir", "overload"];
 const LISTENER: &[&str] = &["proxy_protocol", "tls", "limits", "timeouts"];
 const UPSTREAM: &[&str] = &[
     "lambda",

@@ -9,7 +9,9 @@ mod later;
 mod marks;
 mod mistake;
 mod read;
+mod referenced;
 pub mod request_test;
+mod runtime;
 mod schema;
 mod secrets;
 mod section;
@@ -26,7 +28,7 @@ pub use diff::diff;
 use document::Document;
 pub use document::TYPE_BASE;
 pub use schema::schema;
-pub use show::show;
+pub use show::{compared, show};
 use source::{Environment, Source};
 use tree::{Node, Origin};
 
@@ -42,6 +44,7 @@ pub struct Loaded {
     tree: Node,
     references: interpolate::References,
     secrets: secrets::Origins,
+    referenced: Vec<referenced::Referenced>,
 }
 
 /// Reads the config at `path` and the `conf.d` beside it.
@@ -84,6 +87,7 @@ fn finish(
             tree: Node::empty_map(start),
             references: interpolate::References::new(),
             secrets: secrets::Origins::new(),
+            referenced: Vec::new(),
         };
     };
     let base = sources
@@ -97,9 +101,10 @@ fn finish(
         base: &base,
         environment,
         origins: secrets::Origins::new(),
+        files: Vec::new(),
     };
     secrets.resolve(&mut tree, &Place::root(), &mut problems);
-    let secrets = secrets.origins;
+    let (secrets, referenced) = (secrets.origins, secrets.files);
     let document = read::document(&tree, &mut problems);
     let mut loaded = Loaded {
         document,
@@ -108,6 +113,7 @@ fn finish(
         tree,
         references,
         secrets,
+        referenced,
     };
     loaded.read_files();
     loaded
@@ -134,7 +140,15 @@ impl Loaded {
                 .get(mark.file)
                 .and_then(|source| source.path.parent())
                 .unwrap_or_else(|| Path::new(""));
-            match source::read_bytes(&base.join(&file)) {
+            let path = base.join(&file);
+            let read = source::read_bytes(&path);
+            self.referenced.push(referenced::Referenced {
+                place: place.clone(),
+                name: file.clone(),
+                path,
+                version: referenced::Version::of(read.as_deref().unwrap_or_default()),
+            });
+            match read {
                 Ok(bytes) => {
                     self.document.files.insert(place, bytes);
                 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::interpolate::Variables;
+use super::referenced::{Referenced, Version};
 use super::source::{Environment, read_text};
 use super::tree::{Node, Origin, Value};
 use crate::base::problem::{Place, Problem, Problems, Step};
@@ -45,6 +46,8 @@ pub(super) struct Secrets<'a> {
     pub(super) environment: &'a Environment,
     /// What was put where.
     pub(super) origins: Origins,
+    /// The files among them.
+    pub(super) files: Vec<Referenced>,
 }
 
 impl Secrets<'_> {
@@ -95,7 +98,7 @@ impl Secrets<'_> {
                 Value::Text(String::new())
             }
             Some((source, name)) => {
-                let secret = self.read(&source, &name);
+                let secret = self.read(&source, &name, place);
                 if let Err((error, hint)) = &secret
                     && !self.environment.opaque()
                 {
@@ -113,7 +116,12 @@ impl Secrets<'_> {
     }
 
     /// The secret, or why there is none and what helps.
-    fn read(&self, source: &str, name: &str) -> Result<String, (String, &'static str)> {
+    fn read(
+        &mut self,
+        source: &str,
+        name: &str,
+        place: &Place,
+    ) -> Result<String, (String, &'static str)> {
         let path = match source {
             "env" => {
                 let unset = || ("it is not set".to_owned(), "set the environment variable");
@@ -132,6 +140,12 @@ impl Secrets<'_> {
             },
             _ => self.base.join(name),
         };
+        self.files.push(Referenced {
+            place: place.clone(),
+            name: name.to_owned(),
+            version: Version::of_secret(&path),
+            path: path.clone(),
+        });
         let text = read_text(&path).map_err(|error| (error, "write the secret into that file"))?;
         Ok(text.trim_end_matches(['\r', '\n']).to_owned())
     }

@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::Loaded;
 use super::document::{Action, Route};
 use super::tree::{Node, Origin, Value};
+use super::{Loaded, referenced};
 use crate::base::problem::{Place, Step};
 use crate::policy::{NAMES, Specs};
 
@@ -61,6 +61,14 @@ pub fn show(loaded: &Loaded) -> Json {
         out.insert("tests".to_owned(), tests.collect());
     }
     Json::Object(out)
+}
+
+/// The same, with the versions of the files it refers to: what tells whether a reload would change anything.
+#[must_use]
+pub fn compared(loaded: &Loaded) -> Json {
+    let mut shown = object(show(loaded));
+    shown.insert(referenced::KEY.to_owned(), referenced::shown(loaded));
+    Json::Object(shown)
 }
 
 fn route(route: &Route, loaded: &Loaded) -> Json {

@@ -83,6 +83,9 @@ pub enum Fault {
     /// There is more to do than can be done.
     #[error("overload")]
     Overload,
+    /// The process ended before the answer was whole.
+    #[error("stopped")]
+    Stopped,
     /// Our own mistake.
     #[error("internal error")]
     Internal,
@@ -117,7 +120,7 @@ mod grpc {
 }
 
 /// The table, in the order of the enum.
-static TABLE: [(Fault, Meaning); 27] = [
+static TABLE: [(Fault, Meaning); 28] = [
     (
         Fault::BadRequest,
         Meaning {
@@ -402,6 +405,17 @@ static TABLE: [(Fault, Meaning); 27] = [
             detail: "There are too many requests right now. Please try again later.",
             grpc: grpc::UNAVAILABLE,
             proxy_status: "connection_limit_reached",
+        },
+    ),
+    (
+        Fault::Stopped,
+        Meaning {
+            code: "stopped",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "Service unavailable",
+            detail: "The gateway stopped before the answer was whole.",
+            grpc: grpc::UNAVAILABLE,
+            proxy_status: "connection_terminated",
         },
     ),
     (

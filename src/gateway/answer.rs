@@ -53,7 +53,7 @@ async fn write(
     if !bodiless {
         head.insert_header(CONTENT_LENGTH, body.len())?;
     }
-    let settled = !state.closing && settle(session, state).await;
+    let settled = !state.is_last() && settle(session, state).await;
     if !settled {
         session.set_keepalive(None);
     }

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
@@ -26,9 +27,9 @@ pub(super) async fn answer(
     let fault = state.exchange.fault.unwrap_or_else(|| fault(error));
     state.exchange.fault = Some(fault);
     telemetry.upstream_failed(&state.exchange, fault, error);
-    let begun = session
-        .response_written()
-        .is_some_and(|head| !head.status.is_informational());
+    let begun = session.response_written().is_some_and(|head| {
+        !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
+    });
     if begun || client_is_gone(error) {
         return GONE;
     }

@@ -152,7 +152,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         let state = state::of(ctx)?;
         flow::shape(&state.plan, session.req_header(), head, &mut state.exchange);
-        response::begins(head, state);
+        response::begins(session, head, state);
         Ok(())
     }
 

@@ -48,10 +48,13 @@ fn upgrade(session: &Session) -> Upgrade {
 }
 
 /// The head goes to the client: from here on only the body is waited for.
-pub(super) fn begins(head: &ResponseHeader, state: &mut State) {
+pub(super) fn begins(session: &mut Session, head: &ResponseHeader, state: &mut State) {
     let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
     if head.status.is_informational() && !upgraded {
         return state.signals.watch.moved();
+    }
+    if state.is_last() {
+        session.set_keepalive(None);
     }
     let kind = head.headers.get(CONTENT_TYPE);
     let kind = kind.map_or(&b""[..], http::HeaderValue::as_bytes);

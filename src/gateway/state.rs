@@ -1,7 +1,7 @@
 //! One request as the connection hands it over: its plan, its listener, its exchange.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::StatusCode;
 use pingora::{Error, ErrorType, Result};
@@ -32,6 +32,8 @@ pub struct State {
     pub exchange: Exchange,
     /// Whether the connection closes after this answer.
     pub closing: bool,
+    /// Whether the process was asked to stop: it may be at any time, and every answer from then on is the last.
+    pub stopping: Arc<AtomicBool>,
     /// What the connection needs to know.
     pub signals: Arc<Signals>,
     /// The target that was tried last.
@@ -48,6 +50,13 @@ pub struct State {
     pub interim: u8,
     /// The time.
     pub clock: SharedClock,
+}
+
+impl State {
+    /// Whether its answer is the last of the connection, if it begins now.
+    pub(super) fn is_last(&self) -> bool {
+        self.closing || self.stopping.load(Ordering::Acquire)
+    }
 }
 
 /// The state of a request; without one nobody admitted it.

@@ -49,6 +49,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     Some(Plan {
         generation: 1,
         threads,
+        drain: document.runtime.drain,
         listeners,
         upstreams,
         pages,

@@ -25,6 +25,7 @@ pub use pages::{Page, Pages};
 use crate::base::net::{ListenAddress, NetSet};
 use crate::base::problem::Place;
 use crate::base::task::{Spawner, TaskGuard};
+use crate::config::document::Drain;
 use crate::policy::Chain;
 use crate::router::{HostPattern, Router};
 use crate::telemetry::{self, RouteMetrics, Telemetry};
@@ -40,6 +41,8 @@ pub struct Plan {
     pub generation: u64,
     /// Worker threads; none = one a core.
     pub threads: Option<u16>,
+    /// How long what is under way may go on when the process is asked to stop.
+    pub drain: Drain,
     /// Where clients connect.
     pub listeners: Vec<Listener>,
     /// Where requests go.

@@ -12,9 +12,11 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::body::BodyEnd;
 use super::deadline;
+use super::drain::{Drain, Presence};
 use super::loan::Home;
 use super::stream::ClientStream;
 use crate::base::clock::SharedClock;
@@ -45,6 +47,9 @@ pub(super) struct Shared {
     pub(super) proxy: Arc<Proxy>,
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) clock: SharedClock,
+    /// When all this ends.
+    pub(super) drain: Drain,
+    /// Whether it does, as Pingora asks it.
     pub(super) shutdown: watch::Receiver<bool>,
     pub(super) limits: HeadLimits,
 }
@@ -69,15 +74,22 @@ enum Head {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn serve(io: L4Stream, arrival: Arrival, shared: Arc<Shared>) {
+pub(super) async fn serve(
+    io: L4Stream,
+    arrival: Arrival,
+    shared: Arc<Shared>,
+    mut presence: Presence,
+) {
     let mut stream = Box::new(ClientStream::new(io));
-    let mut shutdown = shared.shutdown.clone();
-    let home = Home::default();
+    let (home, no_request) = (Home::default(), Signals::default());
     for served in 1..=REQUESTS_MAX {
+        if !begins(&mut stream, &mut presence).await {
+            return;
+        }
         let head = tokio::select! {
             biased;
             head = next_head(&mut stream, &shared.limits) => head,
-            () = asked_to_stop(&mut shutdown), if stream.ahead().is_empty() => return,
+            () = presence.over(&no_request) => return,
         };
         let length = match head {
             Head::Whole(length) => length,
@@ -87,17 +99,15 @@ pub(super) async fn serve(io: L4Stream, arrival: Arrival, shared: Arc<Shared>) {
         let raw = stream.take(length);
         match check_head(&raw, &shared.limits) {
             Ok((head, framing)) => {
-                let no_more = served == REQUESTS_MAX || framing.next == Next::Anything;
-                let last = no_more || *shutdown.borrow();
                 let mut state = state(&arrival, &shared, framing);
-                state.closing = last;
+                state.closing = served == REQUESTS_MAX || framing.next == Next::Anything;
                 stream.begin(BodyEnd::of(&framing), Arc::clone(&state.signals));
                 let _active = shared.telemetry.began();
                 let head = RawHead {
                     canonical: head,
                     received: raw,
                 };
-                match request(stream, head, state, &shared, &home).await {
+                match request((stream, head), state, &shared, &home, &mut presence).await {
                     Some(next) => stream = next,
                     None => return,
                 }
@@ -115,19 +125,20 @@ fn last_was_incomplete(stream: &ClientStream) -> bool {
     !stream.is_between_requests()
 }
 
-async fn asked_to_stop(shutdown: &mut watch::Receiver<bool>) {
-    // An error means that the server is gone: that is a reason to stop too.
-    drop(shutdown.wait_for(|stop| *stop).await);
+/// Waits long for the first byte of a request; `false`: none comes, or it is too late for one.
+async fn begins(stream: &mut ClientStream, presence: &mut Presence) -> bool {
+    if !stream.ahead().is_empty() {
+        return true;
+    }
+    tokio::select! {
+        biased;
+        filled = timeout(IDLE_MAX, stream.fill()) => matches!(filled, Ok(Ok(1..))),
+        () = presence.idle_over() => false,
+    }
 }
 
-/// Waits for a whole head: long for its first byte, not so long for its last.
+/// Waits for the rest of a head, not so long.
 async fn next_head(stream: &mut ClientStream, limits: &HeadLimits) -> Head {
-    if stream.ahead().is_empty() {
-        match tokio::time::timeout(IDLE_MAX, stream.fill()).await {
-            Ok(Ok(1..)) => {}
-            Ok(Ok(0) | Err(_)) | Err(_) => return Head::Closed,
-        }
-    }
     let whole = async {
         let mut searched = 0;
         loop {
@@ -158,7 +169,7 @@ async fn next_head(stream: &mut ClientStream, limits: &HeadLimits) -> Head {
             }
         }
     };
-    tokio::time::timeout(HEAD_TIME_MAX, whole)
+    timeout(HEAD_TIME_MAX, whole)
         .await
         .unwrap_or(Head::Refused(Fault::HeaderTimeout))
 }
@@ -176,6 +187,7 @@ fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box<State> {
         plan: shared.plans.load(),
         exchange,
         closing: false,
+        stopping: Arc::clone(shared.drain.stopping()),
         signals: Arc::default(),
         picked: None,
         unreachable: 0,
@@ -189,11 +201,11 @@ fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box<State> {
 
 /// Hands one request to the request path. The stream comes back when the connection can go on.
 async fn request(
-    stream: Box<ClientStream>,
-    head: RawHead,
+    (stream, head): (Box<ClientStream>, RawHead),
     state: Box<State>,
     shared: &Shared,
     home: &Home,
+    presence: &mut Presence,
 ) -> Option<Box<ClientStream>> {
     let signals = Arc::clone(&state.signals);
     let stream: Stream = Box::new(home.lend(stream, Arc::clone(&signals)));
@@ -203,8 +215,16 @@ async fn request(
     session.set_read_timeout(Some(BODY_SILENCE_MAX));
     session.set_write_timeout(Some(WRITE_TIME_MAX));
     session.set_connection_user_context(Some(state));
-    let reused = shared.proxy.process_new_http(session, &shared.shutdown);
-    let reused = match deadline::within(&signals.watch, reused).await {
+    let process = shared.proxy.process_new_http(session, &shared.shutdown);
+    let ended = tokio::select! {
+        biased;
+        ended = deadline::within(&signals.watch, process) => ended,
+        () = presence.over(&signals) => {
+            shared.drain.cut(&signals);
+            Err(Fault::Stopped)
+        }
+    };
+    let reused = match ended {
         Ok(reused) => reused,
         Err(fault) => {
             give_up(&head.received, &signals, shared, home, fault).await;
@@ -268,5 +288,5 @@ async fn last_words(stream: &mut ClientStream, answer: &[u8]) {
         while stream.ahead().len() < 64 * 1024 && stream.fill().await? > 0 {}
         std::io::Result::Ok(())
     };
-    drop(tokio::time::timeout(Duration::from_millis(500), write).await);
+    drop(timeout(Duration::from_millis(500), write).await);
 }

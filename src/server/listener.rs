@@ -9,7 +9,9 @@ use std::time::Duration;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
+use super::close;
 use super::connection::{self, Arrival, Shared};
+use super::drain::Presence;
 use crate::base::net::ListenAddress;
 use crate::base::task::Spawner;
 use crate::plan::Plan;
@@ -101,23 +103,45 @@ impl Bound {
     }
 }
 
-/// Accepts connections for as long as the task lives.
-pub(super) async fn accept(bound: Bound, shared: Arc<Shared>, spawner: Spawner) {
+/// Accepts connections until the process is to stop; then those that wait already, and no more.
+pub(super) async fn accept(
+    bound: Bound,
+    shared: Arc<Shared>,
+    spawner: Spawner,
+    mut presence: Presence,
+) {
+    let Bound {
+        name,
+        listener,
+        socket,
+    } = bound;
+    let serve = |stream, peer| {
+        let arrival = Arrival { listener, peer };
+        let presence = shared.drain.join();
+        spawner.detach(connection::serve(
+            stream,
+            arrival,
+            Arc::clone(&shared),
+            presence,
+        ));
+    };
     loop {
-        match next(&bound.socket).await {
-            Ok((stream, peer)) => {
-                let arrival = Arrival {
-                    listener: bound.listener,
-                    peer,
-                };
-                spawner.detach(connection::serve(stream, arrival, Arc::clone(&shared)));
-            }
+        let next = tokio::select! {
+            biased;
+            () = presence.asked_to_stop() => break,
+            next = next(&socket) => next,
+        };
+        match next {
+            Ok((stream, peer)) => serve(stream, peer),
             Err(error) if is_passing(&error) => {}
             Err(error) => {
-                log::warn!(listener:% = bound.name, error:% = error; "cannot accept");
+                log::warn!(listener:% = name, error:% = error; "cannot accept");
                 tokio::time::sleep(FULL_PAUSE).await;
             }
         }
+    }
+    if let Err(error) = close::gently(socket, serve).await {
+        log::warn!(listener:% = name, error:% = error; "who waited to be accepted may be lost");
     }
 }
 
@@ -136,7 +160,7 @@ pub(super) async fn next(socket: &Socket) -> io::Result<(L4Stream, Option<Socket
 }
 
 /// The client was gone before it was accepted.
-fn is_passing(error: &io::Error) -> bool {
+pub(super) fn is_passing(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::ConnectionAborted

@@ -1,9 +1,12 @@
 //! The process: sockets, tasks, signals, and their end.
 
 mod body;
+mod close;
 mod connection;
 mod deadline;
 mod doors;
+mod drain;
+mod files;
 mod listener;
 mod loan;
 mod reload;
@@ -13,10 +16,8 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pingora::server::configuration::ServerConf;
-use tokio::sync::watch;
 
 use crate::base::clock::SharedClock;
 use crate::base::control::Control;
@@ -28,23 +29,23 @@ use crate::telemetry::Telemetry;
 use crate::upstream::Names;
 use connection::Shared;
 pub use doors::{OpenDoor, open as open_doors};
+use drain::Drain;
+pub use drain::Left;
+pub use files::FileWatch;
 pub use listener::{Bound, bind};
 use reload::Parts;
 pub use reload::{Candidate, Loader, Moment, Reloader};
 
 /// How many idle connections to targets are kept, for each worker thread.
 const POOL_SIZE: usize = 1024;
-/// How long requests in flight may take to end after a stop was asked for.
-const DRAIN_MAX: Duration = Duration::from_secs(30);
 
 /// A gateway that serves.
-#[derive(Debug)]
 pub struct Running {
     addresses: Vec<(Arc<str>, String)>,
     tcp: Vec<SocketAddr>,
-    stop: watch::Sender<bool>,
-    telemetry: Arc<Telemetry>,
-    accepting: Vec<TaskGuard>,
+    shared: Arc<Shared>,
+    /// They end by themselves when it is time.
+    _accepting: Vec<TaskGuard>,
     /// The doors of the admin interface stay open until the last request has ended.
     _doors: Vec<TaskGuard>,
     control: Arc<Reloader>,
@@ -99,14 +100,15 @@ pub async fn start(
     telemetry.reloaded(clock.unix_millis() / 1000, plan.generation);
     let tasks = plan.start(&names, &spawner, &telemetry).await;
     let proxy = proxy(&telemetry);
-    let (stop, shutdown) = watch::channel(false);
+    let drain = Drain::new();
     let plans = Arc::new(PlanHandle::new(plan, tasks));
     let shared = Arc::new(Shared {
         plans: Arc::clone(&plans),
         proxy: Arc::new(proxy),
         telemetry: Arc::clone(&telemetry),
         clock: Arc::clone(&clock),
-        shutdown,
+        shutdown: drain.shutdown(),
+        drain,
         limits: HeadLimits::default(),
     });
     let addresses = bound
@@ -130,24 +132,21 @@ pub async fn start(
         let shutdown = shared.shutdown.clone();
         open.push(doors::serve(door, control, telemetry, shutdown, &spawner));
     }
-    let mut running = Running {
+    let tcp = bound.iter().filter_map(Bound::tcp).collect();
+    let accept = |bound| {
+        // Joined here: the process must not end before the task has begun.
+        let presence = shared.drain.join();
+        let shared = Arc::clone(&shared);
+        spawner.spawn(listener::accept(bound, shared, spawner.clone(), presence))
+    };
+    Ok(Running {
         addresses,
-        tcp: Vec::new(),
-        stop,
-        telemetry,
-        accepting: Vec::new(),
+        tcp,
+        _accepting: bound.into_iter().map(accept).collect(),
         _doors: open,
         control,
-    };
-    for bound in bound {
-        running.tcp.extend(bound.tcp());
-        running.accepting.push(spawner.spawn(listener::accept(
-            bound,
-            Arc::clone(&shared),
-            spawner.clone(),
-        )));
-    }
-    Ok(running)
+        shared,
+    })
 }
 
 /// The request path, with the connections to upstreams that it keeps.
@@ -163,6 +162,14 @@ fn proxy(telemetry: &Arc<Telemetry>) -> Proxy {
         telemetry: Arc::clone(telemetry),
     };
     gateway.into_proxy(conf)
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Running")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Running {
@@ -187,21 +194,18 @@ impl Running {
     /// The metrics.
     #[must_use]
     pub fn telemetry(&self) -> &Arc<Telemetry> {
-        &self.telemetry
+        &self.shared.telemetry
     }
 
-    /// Takes no more connections and waits for the requests in flight, for 30 seconds at most.
-    pub async fn stop(mut self) {
+    /// Ends: who waits to be accepted is still served, every answer is the last of its connection, requests in flight
+    /// and connections that left HTTP may take as long as `runtime.drain` of the config in force says. Dropping the
+    /// future ends at once. `tell` hears how many are left.
+    pub async fn stop(self, tell: impl Fn(Left)) {
         self.control.stopping();
-        self.accepting.clear();
-        self.stop.send_replace(true);
-        let drained = async {
-            while self.telemetry.active() > 0 {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        if tokio::time::timeout(DRAIN_MAX, drained).await.is_err() {
-            log::warn!(requests = self.telemetry.active(); "requests in flight were cut off");
-        }
+        let spans = self.shared.plans.load().drain;
+        let Shared {
+            drain, telemetry, ..
+        } = &*self.shared;
+        drain.run(spans, telemetry, tell).await;
     }
 }

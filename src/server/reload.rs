@@ -98,7 +98,10 @@ impl Reloader {
     }
 
     fn tell(&self, moment: Moment<'_>) {
-        if let Some(observer) = self.observer.get() {
+        // Whoever heard that the process stops is told nothing else any more.
+        if self.is_ready()
+            && let Some(observer) = self.observer.get()
+        {
             observer(moment);
         }
     }
@@ -176,6 +179,10 @@ fn names(plan: &Plan) -> BTreeSet<Arc<str>> {
 impl Control for Reloader {
     async fn reload(&self, tests: Tests) -> Reloaded {
         let _turn = self.turn.lock().await;
+        if !self.is_ready() {
+            let report = "error: the gateway is stopping".to_owned();
+            return Reloaded::Invalid { report };
+        }
         self.tell(Moment::Begins);
         let reloaded = self.apply(tests).await;
         let seconds = self.parts.clock.unix_millis() / 1000;

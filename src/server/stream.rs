@@ -166,7 +166,9 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.signals.watch.wrote(&written);
+        written
     }
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()

@@ -30,6 +30,7 @@ examples! {
     admin,
     body_limits,
     defaults,
+    drain,
     environments,
     errors,
     expressions,
@@ -709,6 +710,23 @@ mod exercises {
         }
     }
 
+    pub(super) fn drain(example: Example) {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let origin = Origin::answer(move |_| Reply::ok("late").after(&held));
+        let short = example
+            .target(3001, &origin)
+            .replace("requests: 30s", "requests: 100ms");
+        let gateway = short.start();
+        let mut client = gateway.client();
+        client.send_request("GET", "/", &[], b"");
+        gate.wait_until_waiting(1);
+        gateway.process().signal("TERM");
+        let answer = client.response("GET").expect(503);
+        assert_eq!(answer.json()["type"], "urn:doorward:error:stopped");
+        assert_eq!(gateway.process().wait_exit().code(), Some(0));
+    }
+
     pub(super) fn admin(example: Example) {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("admin.sock");
@@ -728,9 +746,16 @@ mod exercises {
         for target in ["/livez", "/readyz", "/healthz"] {
             assert_eq!(look(target).expect(200).text(), "ok\n", "{target}");
         }
-        let metrics = look("/metrics").expect(200).text();
         let counted = "http_server_request_duration_seconds_count{http_route=\"hello\",status_class=\"2xx\"} 1";
-        assert!(metrics.contains(counted), "{metrics}");
+        // It is counted when the answer has ended, which its reader may see earlier.
+        let since = std::time::Instant::now();
+        loop {
+            let metrics = look("/metrics").expect(200).text();
+            if metrics.contains(counted) {
+                break;
+            }
+            assert!(since.elapsed() < DEADLINE, "{metrics}");
+        }
         assert_eq!(
             look("/config").expect(200).json()["routes"][0]["name"],
             "hello"

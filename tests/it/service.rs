@@ -93,3 +93,87 @@ fn systemd_hears_when_it_is_ready_reloading_and_stopping() {
     assert!(stopping.starts_with("STOPPING=1"), "{stopping}");
     assert_eq!(gateway.process().wait_exit().code(), Some(0));
 }
+
+/// A socket that hears what systemd would, and how to listen to it.
+fn systemd(dir: &TempDir) -> (String, impl Fn() -> String) {
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(DEADLINE)).unwrap();
+    let hear = move || {
+        let mut message = [0; 512];
+        let length = socket.recv(&mut message).unwrap();
+        String::from_utf8_lossy(message.get(..length).unwrap()).into_owned()
+    };
+    (path.to_str().unwrap().to_owned(), hear)
+}
+
+const CONFIG: &str = "version: 1\nlisteners: { public: { address: \"127.0.0.1:0\" } }\n\
+                      routes: [{ name: a, match: { path: /a }, respond: {} }]\n";
+
+#[test]
+fn the_watchdog_hears_that_the_process_lives_until_it_ends() {
+    let dir = TempDir::new().unwrap();
+    let (socket, hear) = systemd(&dir);
+    let gateway = Setup::new(CONFIG)
+        .env("NOTIFY_SOCKET", &socket)
+        .env("WATCHDOG_USEC", "40000")
+        .spawn();
+    let mut heard = vec![hear()];
+    assert!(heard[0].starts_with("READY=1\n"), "{heard:?}");
+    let beats = |heard: &[String]| heard.iter().filter(|m| m.trim() == "WATCHDOG=1").count();
+    while beats(&heard) < 3 {
+        heard.push(hear());
+    }
+    // It goes on while the process waits for a client that is idle.
+    let client = gateway.client();
+    gateway.client().get("/a").expect(200);
+    gateway.process().signal("TERM");
+    while !hear().starts_with("STOPPING=1\nSTATUS=stopping, ") {}
+    heard.clear();
+    while beats(&heard) < 3 {
+        heard.push(hear());
+    }
+    drop(client);
+    assert_eq!(gateway.process().wait_exit().code(), Some(0));
+}
+
+#[test]
+fn the_watchdog_of_another_process_hears_nothing() {
+    for (usec, pid) in [(None, None), (Some("2000"), Some("1")), (Some("0"), None)] {
+        let dir = TempDir::new().unwrap();
+        let (socket, hear) = systemd(&dir);
+        let mut setup = Setup::new(CONFIG).env("NOTIFY_SOCKET", &socket);
+        for (name, value) in [("WATCHDOG_USEC", usec), ("WATCHDOG_PID", pid)] {
+            if let Some(value) = value {
+                setup = setup.env(name, value);
+            }
+        }
+        let gateway = setup.spawn();
+        let mut heard = vec![hear()];
+        // In this time there would be hundreds of beats.
+        let client = gateway.client();
+        gateway.process().signal("TERM");
+        assert_eq!(gateway.process().wait_exit().code(), Some(0));
+        drop(client);
+        while !heard.last().unwrap().starts_with("STOPPING=1") {
+            heard.push(hear());
+        }
+        assert!(
+            !heard.iter().any(|message| message.contains("WATCHDOG")),
+            "{heard:?}"
+        );
+    }
+}
+
+#[test]
+fn the_unit_gives_the_process_time_to_end() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("systemd/doorward.service");
+    let unit = String::from_utf8(std::fs::read(path).unwrap()).unwrap();
+    let seconds = |key: &str| -> u64 {
+        let value = unit.lines().find_map(|line| line.strip_prefix(key));
+        value.unwrap().parse().unwrap()
+    };
+    // `runtime.drain` has 60 s at most unless it is said otherwise.
+    assert!(seconds("TimeoutStopSec=") > 60);
+    assert!(seconds("WatchdogSec=") > 0);
+}

@@ -42,7 +42,11 @@ pub(super) fn run(args: &DemoArgs, global: &Global) -> Exit {
         let (loaded, plan) = load();
         run::candidate(&loaded, plan, tests)
     });
-    let exit = run::serve(&loaded, plan, global, loader, |addresses| {
+    let sources = run::Sources {
+        loader,
+        files: None,
+    };
+    let exit = run::serve(&loaded, plan, global, sources, |addresses| {
         let url = addresses.first().map_or("", |(_, url)| url.as_str());
         say(&greeting(url));
     });

@@ -318,6 +318,7 @@ pub(crate) struct Setup {
     dir: TempDir,
     config: String,
     command: Command,
+    flags: Vec<String>,
 }
 
 impl Setup {
@@ -330,6 +331,7 @@ impl Setup {
             dir,
             config,
             command,
+            flags: Vec::new(),
         }
         .file("doorward.yaml", config_yaml)
     }
@@ -347,11 +349,23 @@ impl Setup {
         self
     }
 
+    /// Where the config and its files are.
+    pub(crate) fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// One more flag of `run`.
+    pub(crate) fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
     /// Starts it and waits until every listener with port 0 is named.
     #[track_caller]
     pub(crate) fn spawn(mut self) -> Gateway {
         let path = self.dir.path().join("doorward.yaml");
-        let process = Process::start(self.command.arg("run").arg("--config").arg(&path));
+        let command = self.command.arg("run").arg("--config").arg(&path);
+        let process = Process::start(command.args(&self.flags));
         let free_ports = ["127.0.0.1:0", "[::1]:0", "[::]:0", "0.0.0.0:0"];
         let expected: usize = free_ports
             .iter()
