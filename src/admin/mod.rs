@@ -135,7 +135,8 @@ impl Admin {
             // Its question stands in the body, which was read before.
             Route::Explain => problem(StatusCode::BAD_REQUEST, "question", "nothing was asked"),
             Route::Reload => {
-                let run = query.split('&').any(|name| name == "test");
+                let mut names = query.split('&').filter_map(|pair| pair.split('=').next());
+                let run = names.any(|name| name == "test");
                 let tests = if run { Tests::Run } else { Tests::Skip };
                 reloaded(&self.control.reload(tests).await)
             }

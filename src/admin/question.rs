@@ -49,7 +49,7 @@ impl Written {
                     line.escape_debug()
                 )
             })?;
-            headers.push((name.to_owned(), value.trim().to_owned()));
+            headers.push((name.to_owned(), value.trim_matches([' ', '\t']).to_owned()));
         }
         Ok(Question {
             method: self.method,

@@ -200,9 +200,9 @@ pub(super) struct ExplainArgs {
     /// The listener it comes in by; else the one with the URL's port, else the first
     #[arg(long, value_name = "NAME")]
     pub listener: Option<String>,
-    /// The address of the client
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    pub client: std::net::IpAddr,
+    /// The address of the client; else 127.0.0.1, or none where the listener is a socket of the file system
+    #[arg(long, value_name = "ADDRESS")]
+    pub client: Option<std::net::IpAddr>,
     /// The time of day, e.g. 2027-03-01T12:00:00Z; else now
     #[arg(long, value_name = "TIME")]
     pub at: Option<crate::base::units::Date>,

@@ -171,7 +171,8 @@ pub fn read(raw: &[u8]) -> Result<(RequestHead, Framing), Fault> {
     for line in lines.take_while(|line| !line.is_empty()) {
         let (name, value) = line.split_once(':').ok_or(Fault::BadRequest)?;
         let name = HeaderName::from_bytes(name.as_bytes());
-        let value = HeaderValue::from_str(value.trim());
+        // A value may hold bytes beyond ASCII (RFC 9110 section 5.5), as on the wire.
+        let value = HeaderValue::from_bytes(value.trim_matches([' ', '\t']).as_bytes());
         let (Ok(name), Ok(value)) = (name, value) else {
             return Err(Fault::BadRequest);
         };

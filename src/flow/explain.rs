@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::HeaderMap;
-use http::header::LOCATION;
+use http::header::{ALLOW, LOCATION};
 use serde_json::{Map, Value as Json, json};
 
 use super::ask::Asked;
@@ -146,9 +146,11 @@ fn answered(
     let Ok(head) = head else { return };
     told.insert("status".to_owned(), json!(head.status.as_u16()));
     told.insert("status_from".to_owned(), json!("gateway"));
-    let location = head.headers.get(LOCATION);
-    if let Some(location) = location.and_then(|location| location.to_str().ok()) {
-        told.insert("location".to_owned(), json!(location));
+    for (name, header) in [("location", LOCATION), ("allow", ALLOW)] {
+        let value = head.headers.get(header);
+        if let Some(value) = value.and_then(|value| value.to_str().ok()) {
+            told.insert(name.to_owned(), json!(value));
+        }
     }
 }
 
@@ -190,7 +192,13 @@ fn place(event: Event, route: Option<&Route>) -> Option<&crate::base::problem::P
 }
 
 fn detail(event: Event, route: Option<&Route>, exchange: &Exchange) -> Option<String> {
+    let refused = matches!(event.decision, Decision::Refused(_));
     match event.step {
+        Step::Client if refused => {
+            Some("`Forwarded` and `X-Forwarded-For` tell two stories".to_owned())
+        }
+        Step::Hosts if refused => Some("not a host of this listener".to_owned()),
+        Step::Loop if refused => Some("it was here before".to_owned()),
         Step::Client => {
             let client = exchange.client.as_ref()?;
             let by = if client.trusted_peer {

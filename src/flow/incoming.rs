@@ -40,17 +40,16 @@ const TELLTALES: &[&str] = &[
     "proxy-status",
 ];
 
-/// Whether the client asked for another protocol.
+/// Whether the client asked for another protocol on its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Upgrade {
     /// It did.
     Asked,
     /// It did not.
-    NotAsked,
+    None,
 }
 
-/// Checks an upstream's head, and takes off what is not for the client. `upgrade` says whether the client asked for
-/// another protocol, `interim` counts the answers before the answer.
+/// Checks an upstream's head, and takes off what is not for the client. `interim` counts the answers before the answer.
 ///
 /// # Errors
 /// What is wrong with the head, in words for the log.
@@ -61,7 +60,7 @@ pub fn check(
 ) -> Result<(), &'static str> {
     let status = head.status.as_u16();
     if status == 101 {
-        if upgrade == Upgrade::NotAsked {
+        if upgrade == Upgrade::None {
             return Err("101 to a request that asked for nothing of the kind");
         }
     } else if head.status.is_informational() {

@@ -5,7 +5,6 @@ mod answer;
 mod arrive;
 mod ask;
 mod explain;
-
 mod find;
 mod incoming;
 mod outgoing;

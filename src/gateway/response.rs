@@ -43,7 +43,7 @@ fn upgrade(session: &Session) -> Upgrade {
     if session.is_upgrade_req() {
         Upgrade::Asked
     } else {
-        Upgrade::NotAsked
+        Upgrade::None
     }
 }
 

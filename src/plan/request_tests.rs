@@ -32,6 +32,14 @@ pub(super) fn check(document: &Document, problems: &mut Problems) {
             let what = "nothing is expected: this test could not fail".to_owned();
             at(place.key("expect"), what, hint);
         }
+        for name in test.expect.headers.keys() {
+            // A name that cannot be there would be `absent` for ever.
+            if HeaderName::from_bytes(name.as_bytes()).is_err() {
+                let place = place.key("expect").key("headers").key(name);
+                let what = format!("`{name}` is not the name of a header");
+                at(place, what, "letters, digits and hyphens");
+            }
+        }
         for (name, given) in &test.given {
             answers(given, &place.key("given").key(name), &mut at);
         }

@@ -34,6 +34,7 @@ examples! {
     environments,
     errors,
     expressions,
+    food_delivery,
     headers,
     interpolation,
     lifecycle,
@@ -41,6 +42,7 @@ examples! {
     maintenance,
     redirect,
     request,
+    request_tests,
     respond,
     response,
     rewrite,
@@ -778,6 +780,71 @@ mod exercises {
         let reload = run_cli(&["reload", "--wait"], gateway.dir());
         assert_eq!(reload.code, 0, "{}", reload.stderr);
         assert_eq!(reload.stdout, "generation 3 is in force, 0 changed\n");
+    }
+
+    /// The story itself is told sentence by sentence in `mission.rs`.
+    pub(super) fn food_delivery(example: Example) {
+        let (orders, restaurants) = (named("orders"), named("restaurants"));
+        let example = example.target(3001, &orders).target(3002, &restaurants);
+        let gateway = example.with_file("files/error.html").start();
+        let host = ("Host", "api.food.example");
+        let request = seen(
+            &gateway,
+            &orders,
+            "/orders",
+            &[host, ("Authorization", "t")],
+        );
+        assert_eq!(request.header("authorization"), None);
+        assert_eq!(
+            text(&gateway, "/restaurants/12/menu", &[host]),
+            "restaurants"
+        );
+        ask(&gateway, "/vouchers", &[host]).expect(503);
+    }
+
+    /// Its tests pass as they stand, each fails when the config is another, and the gateway does what they say.
+    pub(super) fn request_tests(example: Example) {
+        let tested = |text: &str| {
+            let dir = tempfile::tempdir().unwrap();
+            std::fs::write(dir.path().join("doorward.yaml"), text).unwrap();
+            run_cli(&["test"], dir.path())
+        };
+        let good = tested(&example.text);
+        assert_eq!(good.code, 0, "{}{}", good.stdout, good.stderr);
+        assert!(
+            good.stdout.ends_with("6 passed, 0 failed\n"),
+            "{}",
+            good.stdout
+        );
+        for (from, to, failed) in [
+            (
+                "path: \"/internal/orders/{id}\"",
+                "path: \"/other/{id}\"",
+                1,
+            ),
+            ("x-served-for: \"{params.id}\"", "x-served-for: nobody", 1),
+            ("sunset: \"2027-01-01\"", "sunset: \"2028-01-01\"", 1),
+            ("client_ips: [10.0.0.0/8]", "client_ips: [192.0.2.0/24]", 2),
+            (
+                "status: 502, calls: { orders: 3 }",
+                "status: 503, calls: { orders: 3 }",
+                1,
+            ),
+        ] {
+            assert!(example.text.contains(from), "no `{from}`");
+            let bad = tested(&example.text.replace(from, to));
+            assert_eq!(bad.code, 1, "{from}: {}{}", bad.stdout, bad.stderr);
+            let end = format!("{} passed, {failed} failed\n", 6 - failed);
+            assert!(bad.stdout.ends_with(&end), "{from}: {}", bad.stdout);
+        }
+        let orders = Origin::answer(|_| Reply::fixed(200, &[("Server", "secret/1.0")], "{}"));
+        let gateway = example.target(3001, &orders).start();
+        let answer = ask(&gateway, "/v1/orders/7", &[("Host", "api.example.com")]).expect(200);
+        assert_eq!(orders.last().path, "/internal/orders/7");
+        assert_eq!(
+            (answer.header("x-served-for"), answer.header("server")),
+            (Some("7"), None)
+        );
     }
 
     pub(super) fn request(example: Example) {

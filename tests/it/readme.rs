@@ -94,6 +94,25 @@ fn a_wrong_config_is_reported_as_shown() {
     assert_eq!(checked.stderr.trim(), shown.trim());
 }
 
+#[test]
+fn what_is_explained_and_tested_is_printed_as_shown() {
+    let blocks = blocks();
+    let is_tested = |block: &Block| block.kind == "yaml" && block.text.contains("\ntests:");
+    let at = blocks.iter().position(is_tested).unwrap();
+    let [config, shown] = &blocks[at..at + 2] else {
+        panic!("nothing is shown of the tested config");
+    };
+    let commands: Vec<&str> = shown.text.split("$ doorward ").skip(1).collect();
+    assert!(commands.len() >= 4, "{}", shown.text);
+    for command in commands {
+        let (line, expected) = command.split_once('\n').unwrap();
+        let arguments: Vec<&str> = line.split(' ').collect();
+        let output = with_config(&config.text, &arguments);
+        assert_eq!(output.code, 0, "{line}: {}", output.stderr);
+        assert_eq!(output.stdout, expected, "{line}");
+    }
+}
+
 /// Whether `output` is `expected`, where `…` stands for anything.
 fn is_like(output: &str, expected: &str) -> bool {
     let mut pieces = expected.split('…');
@@ -229,7 +248,7 @@ fn every_command_is_described() {
         );
         count += 1;
     }
-    assert_eq!(count, 11, "{verbs}");
+    assert_eq!(count, 13, "{verbs}");
 }
 
 #[test]
