@@ -35,9 +35,9 @@ lint: ## clippy with the house lints, and the docs
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
-bench: ## what routing costs
+bench: ## what routing and the access log cost
 	$(NEED) build
-	$(CARGO) bench --locked --bench router
+	$(CARGO) bench --locked --bench router --bench access_log
 
 fuzz: ## what reads foreign bytes (heads, bodies, paths, addresses, units), on a million drawn inputs each
 	$(NEED) build

@@ -279,10 +279,11 @@ fn the_documents_name_every_module_and_metric() {
         .collect();
     let readme = read("README.md");
     for source in walk("src/telemetry", "rs") {
-        let names = source
-            .text
-            .split('"')
-            .filter(|text| text.starts_with("http_") || text.starts_with("doorward_"));
+        let names = source.text.split('"').filter(|text| {
+            ["http_", "doorward_", "process_"]
+                .iter()
+                .any(|start| text.starts_with(start))
+        });
         missing.extend(
             names
                 .filter(|name| !readme.contains(*name))

@@ -52,6 +52,10 @@ pub const CODES: &[(&str, &str)] = &[
     ("E039", "answers of our own are named and linked well"),
     ("E040", "the admin interface is open to nobody unmeant"),
     ("E041", "request tests can be asked, and can fail"),
+    (
+        "E042",
+        "what is hidden in the access log is not quoted there",
+    ),
     ("W010", "every upstream is used"),
     ("W021", "every route can match"),
     ("W022", "every token can be had"),

@@ -95,6 +95,11 @@ pub(super) enum Command {
         after_help = "Examples:\n  doorward explain GET http://127.0.0.1:8080/v1/orders/7 -H 'authorization: Bearer ...'\n  doorward explain --live GET http://127.0.0.1:8080/v1/orders/7"
     )]
     Explain(ExplainArgs),
+    /// List risky settings by severity; exits with 1 when there are any
+    #[command(
+        after_help = "Examples:\n  doorward audit\n  doorward audit --config new.yaml --format json"
+    )]
+    Audit,
     /// Show the effective config, compare it, or print its JSON Schema
     #[command(subcommand)]
     Config(ConfigVerb),

@@ -1,6 +1,7 @@
 //! What a person types.
 
 mod args;
+mod audit;
 mod check;
 mod client;
 mod config;
@@ -8,6 +9,7 @@ mod control;
 mod demo;
 mod explain;
 mod init;
+mod messages;
 mod proxy;
 mod report;
 mod run;
@@ -70,6 +72,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check::run(check, &args.global),
         Command::Test => test::run(&args.global),
         Command::Explain(explain) => explain::run(explain, &args.global),
+        Command::Audit => audit::run(&args.global),
         Command::Config(verb) => config::run(verb, &args.global),
         Command::Reload { wait: _, test } => {
             let tests = if *test { Tests::Run } else { Tests::Skip };

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::args::{Global, ProxyArgs};
-use super::{Exit, check, run, say};
+use super::{Exit, check, messages, run, say};
 use crate::config;
 use crate::config::source::Environment;
 
 /// Runs the gateway on a config of one route.
 pub(super) fn run(args: &ProxyArgs, global: &Global) -> Exit {
-    run::log_to_stderr(crate::telemetry::Level::default());
+    messages::to_stderr(&crate::telemetry::LogSpec::default());
     let to = if args.to.contains("://") {
         args.to.clone()
     } else {

@@ -8,18 +8,13 @@ use serde_json::{Value as Json, json};
 use super::args::{Color, Format, Global};
 use super::{print, say};
 use crate::base::problem::{Mark, Problem, Severity};
-use crate::config::Loaded;
+use crate::config::{Loaded, Veil};
 
 /// Prints what is wrong with a config.
 pub(crate) fn problems(loaded: &Loaded, global: &Global) {
     match global.format {
         Format::Human => {
-            let renderer = if colored(global.color) {
-                Renderer::styled()
-            } else {
-                Renderer::plain()
-            };
-            let text = human(loaded, &renderer);
+            let text = human(loaded, &renderer(global.color));
             if !text.is_empty() {
                 say(text.trim_end());
             }
@@ -32,6 +27,14 @@ pub(crate) fn problems(loaded: &Loaded, global: &Global) {
 #[must_use]
 pub(crate) fn plain(loaded: &Loaded) -> String {
     human(loaded, &Renderer::plain())
+}
+
+fn renderer(color: Color) -> Renderer {
+    if colored(color) {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    }
 }
 
 /// Whether to use colours.
@@ -48,8 +51,13 @@ fn colored(color: Color) -> bool {
 #[must_use]
 fn human(loaded: &Loaded, renderer: &Renderer) -> String {
     let mut out = String::new();
+    let veil = loaded.veil();
     for problem in sorted(loaded) {
-        out.push_str(&one(loaded, problem, renderer));
+        let level = match problem.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        out.push_str(&one((loaded, &veil), problem, level, renderer));
         out.push_str("\n\n");
     }
     let more = loaded.problems.left_out();
@@ -75,27 +83,53 @@ fn sorted(loaded: &Loaded) -> Vec<&Problem> {
     problems
 }
 
-fn one(loaded: &Loaded, problem: &Problem, renderer: &Renderer) -> String {
-    let level = match problem.severity {
-        Severity::Error => Level::ERROR,
-        Severity::Warning => Level::WARNING,
-    };
+/// The findings of an audit, each with its weight.
+pub(super) fn findings(loaded: &Loaded, findings: &[(&Problem, &str)], global: &Global) {
+    let renderer = renderer(global.color);
+    let veil = loaded.veil();
+    for (problem, weight) in findings {
+        let level = match *weight {
+            "high" => Level::ERROR,
+            "medium" => Level::WARNING,
+            _ => Level::NOTE,
+        };
+        print(&one(
+            (loaded, &veil),
+            problem,
+            level.with_name(*weight),
+            &renderer,
+        ));
+        print("\n\n");
+    }
+}
+
+fn one(
+    (loaded, veil): (&Loaded, &Veil),
+    problem: &Problem,
+    level: Level<'_>,
+    renderer: &Renderer,
+) -> String {
     let mark = loaded.mark(problem);
-    let title = level.primary_title(problem.what.as_str()).id(problem.code);
+    let words = |words: &str| veil.words(problem, words);
+    let what = words(&problem.what);
+    let hint = problem.hint.as_deref().map(words);
+    let label = problem.label.as_deref().map(words);
+    let title = level.primary_title(what.as_str()).id(problem.code);
     let mut group = Group::with_title(title);
+    let help = || Level::HELP.with_name("hint");
     let Some(source) = loaded.sources.get(mark.file) else {
-        if let Some(hint) = &problem.hint {
-            group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
+        if let Some(hint) = &hint {
+            group = group.element(help().message(hint.as_str()));
         }
         return renderer.render(&[group]);
     };
     let path = source.path.display().to_string();
-    let span = span(&source.text, mark);
-    let mut annotation = AnnotationKind::Primary.span(span);
-    if let Some(label) = &problem.label {
+    let text = veil.text(mark.file);
+    let mut annotation = AnnotationKind::Primary.span(span(text, mark));
+    if let Some(label) = &label {
         annotation = annotation.label(label.as_str());
     }
-    let mut snippet = Snippet::source(source.text.as_str())
+    let mut snippet = Snippet::source(text)
         .path(path.as_str())
         .fold(true)
         .annotation(annotation);
@@ -104,7 +138,7 @@ fn one(loaded: &Loaded, problem: &Problem, renderer: &Renderer) -> String {
         .as_ref()
         .map(|(place, label)| (loaded.mark_of(place), label));
     if let Some((other, label)) = also.filter(|(other, _)| other.file == mark.file) {
-        let span = self::span(&source.text, other);
+        let span = span(text, other);
         snippet = snippet.annotation(AnnotationKind::Context.span(span).label(label.as_str()));
     }
     group = group.element(snippet);
@@ -117,8 +151,8 @@ fn one(loaded: &Loaded, problem: &Problem, renderer: &Renderer) -> String {
         let note = format!("{label} at {file}:{}:{}", other.line, other.col);
         group = group.element(Level::NOTE.message(note));
     }
-    if let Some(hint) = &problem.hint {
-        group = group.element(Level::HELP.with_name("hint").message(hint.as_str()));
+    if let Some(hint) = &hint {
+        group = group.element(help().message(hint.as_str()));
     }
     renderer.render(&[group])
 }
@@ -150,22 +184,34 @@ fn byte_of(line: &str, chars: usize) -> usize {
 /// The report for programs.
 #[must_use]
 pub(super) fn json_report(loaded: &Loaded) -> Json {
+    let veil = loaded.veil();
     let problems: Vec<Json> = sorted(loaded)
         .into_iter()
         .map(|problem| {
-            let mark = loaded.mark(problem);
-            let file = loaded.sources.get(mark.file).map(|source| source.path.display().to_string());
-            json!({
-                "code": problem.code,
-                "severity": match problem.severity { Severity::Error => "error", Severity::Warning => "warning" },
-                "file": file,
-                "line": mark.line,
-                "column": mark.col,
-                "place": problem.place.to_string(),
-                "message": problem.what,
-                "hint": problem.hint,
-            })
+            let severity = match problem.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            };
+            json((loaded, &veil), problem, severity)
         })
         .collect();
     json!({ "ok": !loaded.problems.any_error(), "problems": problems, "left_out": loaded.problems.left_out() })
+}
+
+/// One problem for programs.
+#[must_use]
+pub(super) fn json((loaded, veil): (&Loaded, &Veil), problem: &Problem, severity: &str) -> Json {
+    let mark = loaded.mark(problem);
+    let words = |words: &str| veil.words(problem, words);
+    let source = loaded.sources.get(mark.file);
+    json!({
+        "code": problem.code,
+        "severity": severity,
+        "file": source.map(|source| source.path.display().to_string()),
+        "line": mark.line,
+        "column": mark.col,
+        "place": problem.place.to_string(),
+        "message": words(&problem.what),
+        "hint": problem.hint.as_deref().map(words),
+    })
 }

@@ -8,16 +8,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use sd_notify::NotifyState;
 
 use super::args::{Format, Global, RunArgs};
+use super::messages::{self, Teller};
 use super::{Exit, check, report, say, test};
 use crate::base::clock::SystemClock;
 use crate::base::control::{Control as _, Reloaded, Tests};
 use crate::base::task::Spawner;
 use crate::config;
 use crate::config::Loaded;
-use crate::config::source::Environment;
+use crate::config::source::{self, Environment};
 use crate::plan::Plan;
 use crate::server::{self, Candidate, FileWatch, Left, Loader, Moment, Surroundings};
-use crate::telemetry::Level;
 use crate::upstream::{Names, SystemNames};
 
 /// How long the access log may take for its last records.
@@ -39,14 +39,19 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> Exit {
             return Exit::Findings;
         }
     };
-    let Some((loaded, plan)) = load(global, files.as_deref()) else {
-        return Exit::Config;
-    };
-    log_to_stderr(loaded.document.telemetry.log.level);
     let quiet = Global {
         format: Format::Json,
         ..global.clone()
     };
+    let Some((loaded, plan)) = load(&quiet, files.as_deref()) else {
+        return Exit::Config;
+    };
+    let log = &loaded.document.telemetry.log;
+    messages::to_stderr(log);
+    let path = global.config.clone().or_else(source::search);
+    if let Some(path) = path.filter(|_| global.format == Format::Human) {
+        Teller::of(log).say(&format!("using {}", path.display()));
+    }
     let followed = files.clone();
     let loader: Loader = Arc::new(move |tests| match load(&quiet, followed.as_deref()) {
         Some((loaded, plan)) => candidate(&loaded, plan, tests),
@@ -108,7 +113,8 @@ pub(super) fn serve(
     sources: Sources,
     ready: impl FnOnce(&[(Arc<str>, String)]),
 ) -> Exit {
-    report::problems(loaded, global);
+    let teller = Teller::of(&loaded.document.telemetry.log);
+    teller.report(loaded, global);
     let Some(plan) = plan.filter(|_| !loaded.problems.any_error()) else {
         return Exit::Config;
     };
@@ -119,13 +125,13 @@ pub(super) fn serve(
     match builder.enable_all().thread_name("worker").build() {
         Ok(runtime) => {
             let shown = config::compared(loaded);
-            let exit = runtime.block_on(until_stopped(plan, shown, sources, ready));
+            let exit = runtime.block_on(until_stopped(plan, shown, sources, teller, ready));
             // A reload that is still reading files is not waited for.
             runtime.shutdown_background();
             exit
         }
         Err(error) => {
-            say(&format!("error: cannot start worker threads: {error}"));
+            teller.fail(&format!("cannot start worker threads: {error}"));
             Exit::Findings
         }
     }
@@ -135,27 +141,28 @@ async fn until_stopped(
     plan: Plan,
     shown: serde_json::Value,
     Sources { loader, files }: Sources,
+    teller: Teller,
     ready: impl FnOnce(&[(Arc<str>, String)]),
 ) -> Exit {
     let signals = match Signals::listen() {
         Ok(signals) => signals,
         Err(error) => {
-            say(&format!("error: cannot listen for signals: {error}"));
+            teller.fail(&format!("cannot listen for signals: {error}"));
             return Exit::Findings;
         }
     };
     let (running, admin) = match start(plan, shown, loader).await {
         Ok(started) => started,
         Err(what) => {
-            say(&format!("error: {what}"));
+            teller.fail(&what);
             return Exit::Findings;
         }
     };
     for (name, url) in running.addresses() {
-        say(&format!("listening on {name} {url}"));
+        teller.say(&format!("listening on {name} {url}"));
     }
     for url in admin {
-        say(&format!("admin on {url}"));
+        teller.say(&format!("admin on {url}"));
     }
     ready(running.addresses());
     let control = running.control();
@@ -293,44 +300,5 @@ fn tell_of_reload(moment: Moment<'_>) {
 fn tell_systemd(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         log::warn!(error:% = error; "systemd was not told");
-    }
-}
-
-/// Messages go to standard error; `RUST_LOG` says more or less of them than `telemetry.log.level`.
-pub(super) fn log_to_stderr(level: Level) {
-    let level = match level {
-        Level::Error => "error",
-        Level::Warn => "warn",
-        Level::Info => "info",
-        Level::Debug => "debug",
-        Level::Trace => "trace",
-    };
-    let filter = env_logger::Env::default().default_filter_or(format!(
-        "{level},pingora_core=error,pingora_proxy=error,hickory_resolver=error,hickory_net=error",
-    ));
-    let logger = env_logger::Builder::from_env(filter).build();
-    log::set_max_level(logger.filter());
-    // Twice in one process is no mistake: the first one stays.
-    drop(log::set_boxed_logger(Box::new(Discreet(logger))));
-}
-
-/// Whatever `RUST_LOG` says: below warnings Pingora prints whole requests, and with them secrets.
-struct Discreet(env_logger::Logger);
-
-impl log::Log for Discreet {
-    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        let tells_requests =
-            metadata.level() > log::Level::Warn && metadata.target().starts_with("pingora");
-        !tells_requests && self.0.enabled(metadata)
-    }
-
-    fn log(&self, record: &log::Record<'_>) {
-        if self.enabled(record.metadata()) {
-            self.0.log(record);
-        }
-    }
-
-    fn flush(&self) {
-        self.0.flush();
     }
 }

@@ -7,8 +7,8 @@ pub(super) enum Part {
     Document,
     /// `telemetry`.
     Telemetry,
-    /// `telemetry.log`.
-    TelemetryLog,
+    /// `telemetry.metrics`.
+    TelemetryMetrics,
     /// `admin`.
     Admin,
     /// `runtime`.
@@ -47,8 +47,8 @@ const DOCUMENT: &[&str] = &[
     "openapi",
     "fleet",
 ];
-const TELEMETRY: &[&str] = &["metrics", "tracing", "usage"];
-const TELEMETRY_LOG: &[&str] = &["format"];
+const TELEMETRY: &[&str] = &["tracing", "usage"];
+const TELEMETRY_METRICS: &[&str] = &["consumer_label"];
 const ADMIN: &[&str] = &["dashboard"];
 const RUNTIME: &[&str] = &["state_dir", "overload"];
 const LISTENER: &[&str] = &["proxy_protocol", "tls", "limits", "timeouts"];
@@ -111,7 +111,6 @@ const ROUTE: &[&str] = &[
     "websocket",
     "fallback",
     "metering",
-    "log",
     "transcode",
     "bridge",
     "graphql",
@@ -137,7 +136,7 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
     match part {
         Part::Document => DOCUMENT,
         Part::Telemetry => TELEMETRY,
-        Part::TelemetryLog => TELEMETRY_LOG,
+        Part::TelemetryMetrics => TELEMETRY_METRICS,
         Part::Admin => ADMIN,
         Part::Runtime => RUNTIME,
         Part::Listener => LISTENER,

@@ -1,6 +1,7 @@
 //! What the user wrote: files into one typed document, with the place of everything and every mistake.
 
 mod admin;
+pub mod audit;
 mod decode;
 mod diff;
 pub mod document;
@@ -20,6 +21,7 @@ pub mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod veil;
 
 use std::path::{Path, PathBuf};
 
@@ -31,6 +33,7 @@ pub use schema::schema;
 pub use show::{compared, show};
 use source::{Environment, Source};
 use tree::{Node, Origin};
+pub use veil::Veil;
 
 /// A document with everything that is needed to talk about it.
 #[derive(Debug)]

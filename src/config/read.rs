@@ -109,10 +109,10 @@ fn tests(node: &Node, place: &Place, problems: &mut Problems) -> Vec<(Place, Req
 fn telemetry(node: &Node, place: &Place, problems: &mut Problems) -> Option<telemetry::Spec> {
     let mut node = without_later(node, place, Part::Telemetry, &[], problems);
     if let Value::Map(entries) = &mut node.value
-        && let Some(entry) = entries.iter_mut().find(|entry| entry.key == "log")
+        && let Some(entry) = entries.iter_mut().find(|entry| entry.key == "metrics")
     {
-        let place = place.key("log");
-        entry.node = without_later(&entry.node, &place, Part::TelemetryLog, &[], problems);
+        let place = place.key("metrics");
+        entry.node = without_later(&entry.node, &place, Part::TelemetryMetrics, &[], problems);
     }
     decode(&node, place, problems)
 }

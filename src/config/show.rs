@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::document::{Action, Route};
 use super::tree::{Node, Origin, Value};
-use super::{Loaded, referenced};
+use super::{Loaded, referenced, veil};
 use crate::base::problem::{Place, Step};
 use crate::policy::{NAMES, Specs};
 
@@ -141,6 +141,10 @@ fn hide(json: &mut Json, node: &Node, place: &Place, loaded: &Loaded) {
             Some((source, name)) => json!({ (source.as_str()): name }),
             None => json!(HIDDEN),
         };
+        return;
+    }
+    if veil::is_inline(node, place) {
+        *json = json!(HIDDEN);
         return;
     }
     let replaced = matches!(node.origin, Origin::Reference | Origin::Mixed);

@@ -51,6 +51,12 @@ impl Variables for Environment {
 }
 
 impl Environment {
+    /// A variable of the process.
+    #[must_use]
+    pub fn value(name: &str) -> Option<String> {
+        Self::Process.variable(name)
+    }
+
     /// Whether a variable of the process is set to anything.
     #[must_use]
     pub fn is_set(name: &str) -> bool {

@@ -31,10 +31,10 @@ impl TraceContext {
         }
     }
 
-    /// The trace's id: 32 hexadecimal digits.
+    /// The trace's id; as a text it has 32 hexadecimal digits.
     #[must_use]
-    pub fn trace_id(&self) -> String {
-        format!("{:032x}", self.trace)
+    pub const fn id(&self) -> u128 {
+        self.trace
     }
 
     /// Whether the trace began before us; else a `tracestate` that came along belongs to nothing.
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn a_good_trace_is_continued_with_a_span_of_our_own() {
         let context = of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
-        assert_eq!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(context.id(), 0x4bf92f3577b34da6a3ce929d0e0e4736);
         let header = context.header().unwrap();
         let header = header.to_str().unwrap();
         assert!(
@@ -116,7 +116,7 @@ mod tests {
         ] {
             let context = of(line);
             assert!(!context.is_continued(), "{line}");
-            assert_ne!(context.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+            assert_ne!(context.id(), 0x4bf92f3577b34da6a3ce929d0e0e4736);
         }
     }
 }

@@ -57,7 +57,7 @@ fn client_is_gone(error: &Error) -> bool {
 }
 
 /// What an error of Pingora's means.
-fn fault(error: &Error) -> Fault {
+pub(super) fn fault(error: &Error) -> Fault {
     if *error.esource() == ErrorSource::Downstream {
         return Fault::ClientError;
     }

@@ -4,11 +4,12 @@ use http::header::{REFERER, USER_AGENT};
 use pingora::Error;
 use pingora_proxy::Session;
 
-use super::Ctx;
 use super::state::State;
-use crate::exchange::{RequestHead, host_of};
+use super::{Ctx, attempt};
+use crate::exchange::{Facts, RequestHead, ResponseHead, TraceContext, host_of};
 use crate::flow;
-use crate::telemetry::{Record, Telemetry};
+use crate::policy::log::Log;
+use crate::telemetry::{Fields, Record, Recording, Telemetry};
 
 /// Notes how the request ended.
 pub(super) fn record(
@@ -32,36 +33,47 @@ pub(super) fn record(
         session.body_bytes_read() as u64,
         session.body_bytes_sent() as u64,
     );
-    note(session.req_header(), status, bodies, state, telemetry);
+    let answer = session.response_written();
+    note(
+        (session.req_header(), answer),
+        status,
+        bodies,
+        state,
+        telemetry,
+    );
 }
 
 /// One record, and the counts. `bodies` are the bytes of the request's body and of the answer's.
 pub(super) fn note(
-    head: &RequestHead,
+    (head, response): (&RequestHead, Option<&ResponseHead>),
     status: u16,
     bodies: (u64, u64),
     state: &mut State,
     telemetry: &Telemetry,
 ) {
+    attempt::ends(state);
     state.noted = true;
     let state = &*state;
-    let trace = state
-        .exchange
-        .trace
-        .as_ref()
-        .map(crate::exchange::TraceContext::trace_id)
-        .unwrap_or_default();
+    let route = flow::route(&state.plan, &state.exchange);
+    let rule = route.and_then(|route| route.chain.recording());
+    let facts = Facts {
+        head,
+        exchange: &state.exchange,
+        response,
+    };
+    let fields = rule.map(|rule| rule.fields(facts));
     let record = Record {
         status,
         received: bodies.0,
         sent: bodies.1,
-        trace_id: &trace,
+        fields: fields.as_ref().map(|fields| fields as &dyn Fields),
         ..of(head, state)
     };
     telemetry.finished(
         &record,
         state.exchange.fault,
-        flow::route(&state.plan, &state.exchange).and_then(crate::plan::Route::metrics),
+        route.and_then(crate::plan::Route::metrics),
+        rule.map_or(Recording::Usual, Log::recording),
     );
 }
 
@@ -79,17 +91,17 @@ fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
     Record {
         unix_millis: exchange.unix_millis,
         id: exchange.id.text(),
+        trace_id: exchange.trace.as_ref().map(TraceContext::id),
         client: exchange.client.as_ref().map(|client| client.client),
         method: head.method.as_str(),
         host: host_of(&head.headers),
         path: head.uri.path(),
         query: head.uri.query(),
         route: &exchange.route_name,
-        seconds: state
+        duration: state
             .clock
             .instant()
-            .saturating_duration_since(exchange.started)
-            .as_secs_f64(),
+            .saturating_duration_since(exchange.started),
         upstream: upstream.map(|upstream| &**upstream.name()),
         target: exchange.target.as_deref(),
         upstream_path: upstream.map(|_| flow::upstream_path(head, exchange)),

@@ -1,6 +1,7 @@
 //! The request path: one line per phase, in the order of a request's life. The only module that sees Pingora's session.
 
 mod answer;
+mod attempt;
 mod bodies;
 mod fail;
 mod finish;
@@ -17,12 +18,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::Digest;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_cache::{NoCacheReason, RespCacheable};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
 
+pub use attempt::Attempt;
 pub use rest::{Rest, rest_of};
 pub use state::{Signals, State};
 pub use watch::Watch;
@@ -124,6 +127,21 @@ impl ProxyHttp for Gateway {
         response::check(session, head, state::of(ctx)?)
     }
 
+    async fn connected_to_upstream(
+        &self,
+        _: &mut Session,
+        reused: bool,
+        _: &HttpPeer,
+        _: std::os::unix::io::RawFd,
+        _: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        if let Some(state) = ctx.0.as_deref().filter(|_| !reused) {
+            attempt::connected(state);
+        }
+        Ok(())
+    }
+
     fn response_cache_filter(
         &self,
         _: &Session,
@@ -138,10 +156,14 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        bodies::response(body.as_ref(), state::of(ctx)?)
+        let state = state::of(ctx)?;
+        if end {
+            attempt::ends(state);
+        }
+        bodies::response(body.as_ref(), state)
     }
 
     async fn response_filter(
@@ -164,7 +186,10 @@ impl ProxyHttp for Gateway {
         error: Box<Error>,
     ) -> Box<Error> {
         match ctx.0.as_deref_mut() {
-            Some(state) => peer::try_next_address(peer, state, error),
+            Some(state) => {
+                attempt::fails(state, fail::fault(&error));
+                peer::try_next_address(peer, state, error)
+            }
             None => error,
         }
     }
@@ -174,9 +199,13 @@ impl ProxyHttp for Gateway {
         _: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        _: &mut Ctx,
+        ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
+        if let Some(state) = ctx.0.as_deref_mut() {
+            let fault = state.exchange.fault;
+            attempt::fails(state, fault.unwrap_or_else(|| fail::fault(&error)));
+        }
         peer::may_retry(session, error, reused)
     }
 

@@ -7,6 +7,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
+use super::attempt;
 use super::state::State;
 use crate::exchange::Fault;
 use crate::flow;
@@ -36,6 +37,7 @@ pub(super) fn choose(state: &mut State) -> Result<Box<HttpPeer>> {
     state.exchange.attempts = state.exchange.attempts.saturating_add(1);
     state.exchange.target = Some(Arc::clone(&target.authority));
     state.picked = picked;
+    attempt::begins(state);
     Ok(peer)
 }
 

@@ -8,8 +8,8 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::bodies;
 use super::state::State;
+use super::{attempt, bodies};
 use crate::exchange::Fault;
 use crate::flow::{self, Upgrade};
 
@@ -31,6 +31,9 @@ pub(super) fn check(session: &Session, head: &mut ResponseHeader, state: &mut St
         && session.req_header().method != Method::HEAD
     {
         return Err(bodies::too_large(state));
+    }
+    if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
+        attempt::answered(state, head.status.as_u16());
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         state.signals.tunnel.store(true, Ordering::Release);

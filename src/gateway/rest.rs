@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::finish;
 use super::state::State;
+use super::{attempt, finish};
 use crate::exchange::{Fault, RequestHead};
 use crate::flow;
 use crate::telemetry::Telemetry;
@@ -26,6 +26,7 @@ pub fn rest_of(
     telemetry: &Telemetry,
 ) -> Rest {
     state.exchange.fault = Some(fault);
+    attempt::fails(&mut state, fault);
     let exchange = &state.exchange;
     let (rest, status, sent) = match state.status {
         Some(begun) => (Rest::Cut, begun.as_u16(), state.passed.1),
@@ -40,6 +41,12 @@ pub fn rest_of(
         },
     };
     let received = state.passed.0;
-    finish::note(head, status, (received, sent), &mut state, telemetry);
+    finish::note(
+        (head, None),
+        status,
+        (received, sent),
+        &mut state,
+        telemetry,
+    );
     rest
 }

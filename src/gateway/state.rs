@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use http::StatusCode;
 use pingora::{Error, ErrorType, Result};
 
+use super::attempt::Attempt;
 use super::{Ctx, Watch};
 use crate::base::clock::SharedClock;
 use crate::exchange::Exchange;
@@ -48,6 +49,8 @@ pub struct State {
     pub noted: bool,
     /// How many interim answers (1xx) the upstream gave.
     pub interim: u8,
+    /// The attempt at a target that is under way.
+    pub attempt: Option<Attempt>,
     /// The time.
     pub clock: SharedClock,
 }

@@ -15,7 +15,9 @@ use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::config::document::{self, Document, Named};
 use crate::link::{Clause, Env, Names, RouteFacts};
 use crate::policy::Specs;
+use crate::policy::log::HIDDEN;
 use crate::router::{Builder, HostPattern, PathParser, Router};
+use crate::telemetry::Hidden;
 use crate::upstream::Upstream;
 
 /// Compiles `document`. Mistakes go to `problems`; with an error among them there is no plan.
@@ -24,7 +26,11 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     let upstreams: Vec<Arc<Upstream>> = document
         .upstreams
         .iter()
-        .map(|item| Arc::new(Upstream::new(&item.name, group(&item.name), &item.spec)))
+        .enumerate()
+        .map(|(number, item)| {
+            let upstream = Upstream::new(&item.name, group(&item.name), &item.spec);
+            Arc::new(upstream.numbered(number))
+        })
         .collect();
     let html = document
         .files
@@ -57,6 +63,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
         admin,
         telemetry: document.telemetry.clone(),
         places: HashMap::new(),
+        upstream_metrics: std::sync::OnceLock::new(),
     })
 }
 
@@ -89,11 +96,14 @@ impl<'a> Compiler<'a> {
             .enumerate()
             .map(|(index, item)| (item.name.as_str(), index))
             .collect();
+        let mut names = Names::default();
+        let hidden = Hidden::new(&document.telemetry.access_log.redact);
+        names.insert(HIDDEN, hidden);
         Self {
             document,
             upstreams,
             by_name,
-            names: Names::default(),
+            names,
             problems,
         }
     }

@@ -28,7 +28,7 @@ use crate::base::task::{Spawner, TaskGuard};
 use crate::config::document::Drain;
 use crate::policy::Chain;
 use crate::router::{HostPattern, Router};
-use crate::telemetry::{self, RouteMetrics, Telemetry};
+use crate::telemetry::{self, RouteMetrics, Telemetry, UpstreamMetrics};
 use crate::upstream::{Names, Upstream};
 
 /// How long start-up waits for the names of an upstream's targets; later answers are taken as they come.
@@ -57,6 +57,7 @@ pub struct Plan {
     pub telemetry: telemetry::Spec,
     /// Where routes and their clauses stand, as `file:line:col`: only read when somebody asks.
     pub places: HashMap<Place, String>,
+    upstream_metrics: OnceLock<Box<[UpstreamMetrics]>>,
 }
 
 /// A listener, and what is served on it.
@@ -161,6 +162,12 @@ impl Plan {
         self.places = places.map(|place| (place.clone(), at(place))).collect();
     }
 
+    /// The metrics of one of its upstreams, from the moment it was started.
+    #[must_use]
+    pub fn metrics_of(&self, upstream: &Upstream) -> Option<&UpstreamMetrics> {
+        self.upstream_metrics.get()?.get(upstream.number())
+    }
+
     /// Takes over from the plan in force: its generation, its name, and what lives behind names that both have.
     ///
     /// # Errors
@@ -208,7 +215,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Starts what needs a task, and waits a little for names; finds the metrics of every route.
+    /// Starts what needs a task, and waits a little for names; finds the metrics of every route and upstream.
     pub async fn start(
         &self,
         names: &Arc<dyn Names>,
@@ -222,6 +229,12 @@ impl Plan {
         {
             route.metrics.get_or_init(|| telemetry.route(&route.name));
         }
+        self.upstream_metrics.get_or_init(|| {
+            let upstreams = self.upstreams.iter();
+            upstreams
+                .map(|upstream| telemetry.upstream(upstream.name()))
+                .collect()
+        });
         let mut guards = Vec::new();
         for upstream in &self.upstreams {
             guards.extend(upstream.start(names, spawner, NAMES_PATIENCE).await);

@@ -352,8 +352,10 @@ async fn addresses_of_names_are_taken_over() {
         upstreams("app"),
         Spawner::new(tokio::runtime::Handle::current()),
     );
-    let (names, telemetry): (Arc<dyn Names>, _) =
-        (Arc::new(Nine), Telemetry::new().expect("metrics"));
+    let (names, telemetry): (Arc<dyn Names>, _) = (
+        Arc::new(Nine),
+        Telemetry::new(&Default::default()).expect("metrics"),
+    );
     let _tasks = old.start(&names, &spawner, &telemetry).await;
     assert_eq!(address(&old), known);
 

@@ -1,6 +1,6 @@
 //! The policies of one route, in the order of their stages, run once for the request and once, in reverse, for the answer.
 
-use super::Policy;
+use super::{Policy, log};
 use crate::base::problem::Place;
 use crate::exchange::{Decision, Exchange, Fault, RequestHead, ResponseHead, Step, Verdict};
 
@@ -81,6 +81,13 @@ impl Chain {
     #[must_use]
     pub fn explain(&self, index: usize, ex: &Exchange) -> Option<String> {
         self.policies.get(index)?.explain(ex)
+    }
+
+    /// What is written down of a request, where the route says so.
+    #[must_use]
+    pub fn recording(&self) -> Option<&log::Log> {
+        // Its stage is the last.
+        self.policies.last()?.on_record()
     }
 
     /// The keys of the policies, in order.

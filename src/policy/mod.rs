@@ -6,6 +6,7 @@ mod stage;
 
 pub mod body_limits;
 pub mod lifecycle;
+pub mod log;
 pub mod maintenance;
 pub mod request;
 pub mod response;
@@ -40,6 +41,11 @@ pub trait Hooks: Send + Sync {
 
     /// What it did with a request, for people who ask; nothing where "ok" says it all.
     fn explain(&self, _ex: &Exchange) -> Option<String> {
+        None
+    }
+
+    /// Says what is written down of a request.
+    fn on_record(&self) -> Option<&log::Log> {
         None
     }
 }
@@ -80,6 +86,10 @@ macro_rules! policies {
                     let policy = spec.compile(&mut env).map(Policy::$Kind);
                     policies.extend(policy.map(|policy| (policy, place.clone())));
                 })*
+                // The one clause whose `none` is more than nothing.
+                if matches!(self.log, Clause::Off) {
+                    policies.push((Policy::Log(log::Log::off()), crate::base::problem::Place::root()));
+                }
                 Chain::new(policies)
             }
 
@@ -138,6 +148,9 @@ macro_rules! policies {
             fn explain(&self, ex: &Exchange) -> Option<String> {
                 match self { $(Self::$Kind(policy) => policy.explain(ex),)* }
             }
+            fn on_record(&self) -> Option<&log::Log> {
+                match self { $(Self::$Kind(policy) => policy.on_record(),)* }
+            }
         }
     };
 }
@@ -149,4 +162,5 @@ policies! {
     timeouts: Timeouts,
     request: Request,
     response: Response,
+    log: Log,
 }

@@ -9,4 +9,6 @@ pub enum Stage {
     Act,
     /// The upstream's answer, on its way to the client.
     Shape,
+    /// The end: what is written down of it.
+    Record,
 }

@@ -28,7 +28,7 @@ use crate::exchange::{
 use crate::flow::{raw_answer, read_head};
 use crate::gateway::{Proxy, Rest, Signals, State, rest_of};
 use crate::plan::PlanHandle;
-use crate::telemetry::{Record, Telemetry};
+use crate::telemetry::{Record, Recording, Telemetry};
 
 /// How long a connection may be idle between two requests.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -196,6 +196,7 @@ fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box<State> {
         noted: false,
         interim: 0,
         clock: Arc::clone(&shared.clock),
+        attempt: None,
     })
 }
 
@@ -273,7 +274,9 @@ async fn refuse(
         protocol: "1.1",
         ..Record::default()
     };
-    shared.telemetry.finished(&record, Some(fault), None);
+    shared
+        .telemetry
+        .finished(&record, Some(fault), None, Recording::Usual);
     log::debug!(id:% = exchange.id.text(), error_type:% = fault.code(); "head refused");
     let answer = raw_answer(&plan.pages, &exchange, fault);
     last_words(stream, &answer).await;

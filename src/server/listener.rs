@@ -115,15 +115,15 @@ pub(super) async fn accept(
         listener,
         socket,
     } = bound;
+    let metrics = shared.telemetry.listener(&name);
     let serve = |stream, peer| {
         let arrival = Arrival { listener, peer };
         let presence = shared.drain.join();
-        spawner.detach(connection::serve(
-            stream,
-            arrival,
-            Arc::clone(&shared),
-            presence,
-        ));
+        let (connected, shared) = (metrics.connected(), Arc::clone(&shared));
+        spawner.detach(async move {
+            connection::serve(stream, arrival, shared, presence).await;
+            drop(connected);
+        });
     };
     loop {
         let next = tokio::select! {

@@ -93,11 +93,11 @@ pub async fn start(
         doors,
     } = surroundings;
     let spawner = Spawner::new(tokio::runtime::Handle::current());
-    let telemetry = Arc::new(Telemetry::new()?);
+    let telemetry = Arc::new(Telemetry::new(&plan.telemetry.metrics)?);
     let log = &plan.telemetry.access_log;
     let opened = telemetry.open_access_log(log);
     opened.map_err(|error| StartError::AccessLog(log.file.clone(), error))?;
-    telemetry.reloaded(clock.unix_millis() / 1000, plan.generation);
+    telemetry.began_serving(clock.unix_millis() / 1000, plan.generation);
     let tasks = plan.start(&names, &spawner, &telemetry).await;
     let proxy = proxy(&telemetry);
     let drain = Drain::new();

@@ -14,7 +14,7 @@ use crate::config;
 use crate::exchange::Mode;
 use crate::flow;
 use crate::plan::{Plan, PlanHandle};
-use crate::telemetry::{LogSpec, Telemetry};
+use crate::telemetry::{LogSpec, MetricsSpec, Telemetry};
 use crate::upstream::Names;
 
 /// A config that was loaded and compiled.
@@ -53,6 +53,40 @@ pub enum Moment<'a> {
     Ended(&'a Reloaded),
 }
 
+/// What the process began with, and only a restart changes.
+struct Began {
+    threads: Option<u16>,
+    log: LogSpec,
+    metrics: MetricsSpec,
+}
+
+impl Began {
+    fn of(plan: &Plan) -> Self {
+        Self {
+            threads: plan.threads,
+            log: plan.telemetry.log.clone(),
+            metrics: plan.telemetry.metrics.clone(),
+        }
+    }
+
+    /// The keys by which `plan` differs.
+    fn differences(&self, plan: &Plan) -> Vec<String> {
+        let (log, metrics) = (&plan.telemetry.log, &plan.telemetry.metrics);
+        let differ = [
+            ("runtime.threads", plan.threads != self.threads),
+            ("telemetry.log.level", log.level != self.log.level),
+            ("telemetry.log.format", log.format != self.log.format),
+            // A histogram cannot go on with other bounds.
+            (
+                "telemetry.metrics.latency_buckets",
+                *metrics != self.metrics,
+            ),
+        ];
+        let differ = differ.into_iter().filter(|(_, differs)| *differs);
+        differ.map(|(key, _)| key.to_owned()).collect()
+    }
+}
+
 type Observer = Box<dyn Fn(Moment<'_>) + Send + Sync>;
 
 /// Reloads the config, and tells what is in force.
@@ -63,8 +97,7 @@ pub struct Reloader {
     shown: Mutex<Json>,
     stopping: AtomicBool,
     observer: OnceLock<Observer>,
-    /// What the process began with, and only a restart changes: its threads, and the level of its log.
-    began: (Option<u16>, LogSpec),
+    began: Began,
 }
 
 impl std::fmt::Debug for Reloader {
@@ -75,8 +108,7 @@ impl std::fmt::Debug for Reloader {
 
 impl Reloader {
     pub(super) fn new(parts: Parts) -> Self {
-        let first = parts.plans.load();
-        let began = (first.threads, first.telemetry.log.clone());
+        let began = Began::of(&parts.plans.load());
         Self {
             parts,
             began,
@@ -128,13 +160,7 @@ impl Reloader {
             return Reloaded::TestsFailed { report };
         }
         let old = self.parts.plans.load();
-        let mut restart = Vec::new();
-        if plan.threads != self.began.0 {
-            restart.push("runtime.threads".to_owned());
-        }
-        if plan.telemetry.log != self.began.1 {
-            restart.push("telemetry.log.level".to_owned());
-        }
+        let restart = self.began.differences(&plan);
         if let Err(reasons) = plan.succeed(&old) {
             return Reloaded::NeedsRestart { reasons };
         }
@@ -152,10 +178,13 @@ impl Reloader {
         let tasks = plan
             .start(&parts.names, &parts.spawner, &parts.telemetry)
             .await;
-        let kept = names(&plan);
+        let kept = (names(&plan), upstream_names(&plan));
         parts.plans.publish(plan, tasks);
-        for name in names(&old).difference(&kept) {
+        for name in names(&old).difference(&kept.0) {
             parts.telemetry.forget(name);
+        }
+        for name in upstream_names(&old).difference(&kept.1) {
+            parts.telemetry.forget_upstream(name);
         }
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let changes = config::diff(&shown, &candidate.shown);
@@ -173,6 +202,13 @@ fn names(plan: &Plan) -> BTreeSet<Arc<str>> {
     let listeners = plan.listeners.iter();
     let routes = listeners.flat_map(|listener| &listener.site.routes);
     routes.map(|route| Arc::clone(&route.name)).collect()
+}
+
+fn upstream_names(plan: &Plan) -> BTreeSet<Arc<str>> {
+    let upstreams = plan.upstreams.iter();
+    upstreams
+        .map(|upstream| Arc::clone(upstream.name()))
+        .collect()
 }
 
 #[async_trait]
@@ -196,17 +232,17 @@ impl Control for Reloader {
                 log::info!(generation, changes = changes.len(), restart:? = restart; "config reloaded");
             }
             Reloaded::Invalid { report } => {
-                self.parts.telemetry.reload_failed();
+                self.parts.telemetry.reload_failed("invalid");
                 log::error!("config not reloaded, the running one was kept:\n{report}");
             }
             Reloaded::TestsFailed { report } => {
-                self.parts.telemetry.reload_failed();
+                self.parts.telemetry.reload_failed("tests_failed");
                 log::error!(
                     "config not reloaded, its tests fail, the running one was kept:\n{report}"
                 );
             }
             Reloaded::NeedsRestart { reasons } => {
-                self.parts.telemetry.reload_failed();
+                self.parts.telemetry.reload_failed("needs_restart");
                 log::error!(reasons:? = reasons; "config not reloaded: it needs a restart; the running one was kept");
             }
         }

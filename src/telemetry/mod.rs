@@ -1,45 +1,33 @@
 //! Counts, records and warnings: every metric with its name, handles to them, the access log.
 
 pub mod access_log;
+mod metrics;
+mod process;
+mod sample;
 mod spec;
 mod throttle;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
-};
 
-pub use access_log::{AccessLog, Form, Record};
-pub use spec::{AccessLogFormat, AccessLogSpec, Level, LogSpec, Spec};
+pub use access_log::{AccessLog, Fields, Form, Hidden, OWN_FIELDS, Record};
+pub use metrics::{Connected, ListenerMetrics, RouteMetrics, UpstreamMetrics};
+pub use sample::{Recording, Sample};
+pub use spec::{AccessLogFormat, AccessLogSpec, Level, LogFormat, LogSpec, MetricsSpec, Spec};
 
-use crate::base::units::Share;
 use crate::exchange::{Exchange, Fault};
+use metrics::Metrics;
 use throttle::Throttle;
 
-/// Bounds of the duration's buckets, as OpenTelemetry's HTTP conventions have them.
-const BUCKETS: [f64; 14] = [
-    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0,
-];
-
-/// The classes of status that are told apart.
-const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+/// How long the log that a reload replaces may take for its last records.
+const REPLACE_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The metrics and the access log of the process.
 #[derive(Debug)]
 pub struct Telemetry {
-    registry: Registry,
-    duration: HistogramVec,
-    active: IntGauge,
-    faults: IntCounterVec,
-    dropped: IntCounter,
-    reload_good: IntGauge,
-    reload_seconds: IntGauge,
-    generation: IntGauge,
+    metrics: Metrics,
     throttle: Throttle,
     access: ArcSwapOption<Access>,
 }
@@ -48,96 +36,63 @@ pub struct Telemetry {
 #[derive(Debug)]
 pub struct Access {
     log: AccessLog,
-    /// Which share of good requests, in parts of [`Share::WHOLE`].
-    sample: u32,
-    /// Adds up the shares: a record is written each time it passes the whole.
-    credit: AtomicU64,
+    /// Which of the good requests are recorded, where their route says nothing else.
+    sample: Sample,
 }
-
-/// The metrics of one route: resolved when the config is loaded, never by name.
-#[derive(Debug)]
-pub struct RouteMetrics([Histogram; CLASSES.len()]);
 
 impl Telemetry {
     /// Registers every metric.
     ///
     /// # Errors
     /// Two metrics of one name: a mistake of ours.
-    pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let options = HistogramOpts::new(
-            "http_server_request_duration_seconds",
-            "Duration of requests",
-        )
-        .buckets(BUCKETS.to_vec());
-        let gauge = |name: &str, help: &str| IntGauge::new(name, help);
-        let telemetry = Self {
-            duration: HistogramVec::new(options, &["http_route", "status_class"])?,
-            active: gauge(
-                "http_server_active_requests",
-                "Requests that have no complete answer yet",
-            )?,
-            faults: IntCounterVec::new(
-                Opts::new("doorward_faults_total", "Requests that ended in a fault"),
-                &["error_type"],
-            )?,
-            dropped: IntCounter::new(
-                "doorward_access_log_dropped_total",
-                "Records that were not written",
-            )?,
-            reload_good: gauge(
-                "doorward_config_last_reload_successful",
-                "Whether the last reload was (1), or was refused (0)",
-            )?,
-            reload_seconds: gauge(
-                "doorward_config_last_reload_success_timestamp_seconds",
-                "When the config in force was loaded",
-            )?,
-            generation: gauge(
-                "doorward_config_generation",
-                "How many configs were in force so far",
-            )?,
+    pub fn new(spec: &MetricsSpec) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            metrics: Metrics::new(spec)?,
             throttle: Throttle::new(),
             access: ArcSwapOption::empty(),
-            registry,
-        };
-        let registry = &telemetry.registry;
-        registry.register(Box::new(telemetry.duration.clone()))?;
-        registry.register(Box::new(telemetry.active.clone()))?;
-        registry.register(Box::new(telemetry.faults.clone()))?;
-        registry.register(Box::new(telemetry.dropped.clone()))?;
-        registry.register(Box::new(telemetry.reload_good.clone()))?;
-        registry.register(Box::new(telemetry.reload_seconds.clone()))?;
-        registry.register(Box::new(telemetry.generation.clone()))?;
-        Ok(telemetry)
+        })
     }
 
     /// Every metric, for tests.
     #[must_use]
     pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
-        self.registry.gather()
+        self.metrics.gather()
     }
 
     /// Every metric in the Prometheus text form.
     #[must_use]
     pub fn text(&self) -> String {
-        TextEncoder::new()
-            .encode_to_string(&self.registry.gather())
+        prometheus::TextEncoder::new()
+            .encode_to_string(&self.metrics.gather())
             .unwrap_or_default()
     }
 
     /// The metrics of the route `name`.
     #[must_use]
     pub fn route(&self, name: &str) -> RouteMetrics {
-        RouteMetrics(CLASSES.map(|class| self.duration.with_label_values(&[name, class])))
+        self.metrics.route(name)
     }
 
     /// Forgets the metrics of the route `name`, which no config has any more: what is counted must not grow for ever.
     pub fn forget(&self, name: &str) {
-        for class in CLASSES {
-            // There may be none: then there is nothing to forget.
-            drop(self.duration.remove_label_values(&[name, class]));
-        }
+        self.metrics.forget_route(name);
+    }
+
+    /// The metrics of the upstream `name`.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> UpstreamMetrics {
+        self.metrics.upstream(name)
+    }
+
+    /// Forgets the metrics of the upstream `name`.
+    pub fn forget_upstream(&self, name: &str) {
+        self.metrics.forget_upstream(name);
+    }
+
+    /// The metrics of the listener `name`.
+    #[must_use]
+    pub fn listener(&self, name: &str) -> ListenerMetrics {
+        self.metrics.listener(name)
     }
 
     /// Opens the access log that `spec` asks for; the one before it ends.
@@ -149,23 +104,28 @@ impl Telemetry {
             AccessLogFormat::Json => Form::Json,
             AccessLogFormat::Clf => Form::Clf,
             AccessLogFormat::None => {
-                self.access.store(None);
+                self.replace(None);
                 return Ok(());
             }
         };
-        let dropped = self.dropped.clone();
+        let dropped = self.metrics.dropped.clone();
         let log = match spec.file.as_str() {
             "stdout" => AccessLog::stdout(form, &spec.redact, dropped)?,
             path => AccessLog::file(form, &spec.redact, dropped, std::path::Path::new(path))?,
         };
-        let sample = spec.sample.parts();
-        let credit = AtomicU64::new(0);
-        self.access.store(Some(Arc::new(Access {
-            log,
-            sample,
-            credit,
-        })));
+        let sample = Sample::new(spec.sample);
+        self.replace(Some(Access { log, sample }));
         Ok(())
+    }
+
+    /// Puts another log in the place of the one before, whose last records are written before it goes, if its reader takes them.
+    fn replace(&self, access: Option<Access>) {
+        let before = self.access.swap(access.map(Arc::new));
+        if let Some(before) = before
+            && !before.log.flush(REPLACE_PATIENCE)
+        {
+            log::warn!("the last records of the access log that was replaced may be lost");
+        }
     }
 
     /// Waits until every record so far is written, for `patience` at most: a reader that stalls must not hold the end.
@@ -180,12 +140,12 @@ impl Telemetry {
     /// How many requests have no complete answer yet.
     #[must_use]
     pub fn active(&self) -> i64 {
-        self.active.get()
+        self.metrics.active.get()
     }
 
     /// A request began; it ends when the guard is dropped.
     pub fn began(self: &Arc<Self>) -> Active {
-        self.active.inc();
+        self.metrics.active.inc();
         Active(Arc::clone(self))
     }
 
@@ -195,34 +155,53 @@ impl Telemetry {
         record: &Record<'_>,
         fault: Option<Fault>,
         route: Option<&RouteMetrics>,
+        recording: Recording<'_>,
     ) {
         if let Some(metrics) = route {
-            let class = usize::from(record.status / 100).clamp(1, CLASSES.len()) - 1;
-            if let Some(histogram) = metrics.0.get(class) {
-                histogram.observe(record.seconds);
-            }
+            metrics.ended(record.status, record.duration.as_secs_f64());
         }
         if let Some(fault) = fault {
-            self.faults.with_label_values(&[fault.code()]).inc();
+            self.metrics.faults.with_label_values(&[fault.code()]).inc();
         }
-        if let Some(access) = &*self.access.load()
-            && (fault.is_some() || record.status >= 500 || access.has_its_turn())
-        {
-            access.log.push(record);
+        if let Some(access) = &*self.access.load() {
+            let always = fault.is_some() || record.status >= 500;
+            let recorded = match recording {
+                Recording::Usual => always || access.sample.has_its_turn(),
+                Recording::Sampled(sample) => always || sample.has_its_turn(),
+                Recording::Off => false,
+            };
+            if recorded {
+                access.log.push(record);
+            }
         }
+    }
+
+    /// The gateway begins to serve with this config.
+    pub fn began_serving(&self, unix_seconds: i64, generation: u64) {
+        self.metrics.config.start_seconds.set(unix_seconds);
+        self.in_force(unix_seconds, generation);
     }
 
     /// A config came into force.
-    pub fn reloaded(&self, unix_seconds: i64, generation: u64) {
-        self.reload_good.set(1);
-        self.reload_seconds.set(unix_seconds);
-        self.generation
+    fn in_force(&self, unix_seconds: i64, generation: u64) {
+        self.metrics.config.reload_good.set(1);
+        self.metrics.config.reload_seconds.set(unix_seconds);
+        self.metrics
+            .config
+            .generation
             .set(i64::try_from(generation).unwrap_or(i64::MAX));
     }
 
-    /// A config was refused.
-    pub fn reload_failed(&self) {
-        self.reload_good.set(0);
+    /// A reload was applied.
+    pub fn reloaded(&self, unix_seconds: i64, generation: u64) {
+        self.metrics.reload_ended("applied", 1);
+        self.in_force(unix_seconds, generation);
+    }
+
+    /// A config was refused: `invalid`, or `needs_restart`.
+    pub fn reload_failed(&self, result: &'static str) {
+        self.metrics.reload_ended(result, 1);
+        self.metrics.config.reload_good.set(0);
     }
 
     /// A request failed on its way to or from an upstream.
@@ -237,24 +216,12 @@ impl Telemetry {
     }
 }
 
-impl Access {
-    /// Whether a good request is recorded: exactly the share of them that was asked for.
-    fn has_its_turn(&self) -> bool {
-        if self.sample >= Share::WHOLE {
-            return true;
-        }
-        let (share, whole) = (u64::from(self.sample), u64::from(Share::WHOLE));
-        let before = self.credit.fetch_add(share, Ordering::Relaxed);
-        (before % whole) + share >= whole
-    }
-}
-
 /// A request in flight.
 #[derive(Debug)]
 pub struct Active(Arc<Telemetry>);
 
 impl Drop for Active {
     fn drop(&mut self) {
-        self.0.active.dec();
+        self.0.metrics.active.dec();
     }
 }

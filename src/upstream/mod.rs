@@ -33,6 +33,7 @@ const IDLE_MAX: Duration = Duration::from_secs(55);
 /// A group of targets.
 pub struct Upstream {
     name: Arc<str>,
+    number: usize,
     group: u64,
     backends: Backends,
     discovery: Arc<Discovery>,
@@ -137,6 +138,7 @@ impl Upstream {
         let backends = Backends::new(Box::new(Shared(Arc::clone(&discovery))));
         Self {
             name: name.into(),
+            number: 0,
             group,
             backends,
             discovery,
@@ -148,6 +150,19 @@ impl Upstream {
                 .map_or_else(Timeouts::default, TimeoutsSpec::compile),
             turn: AtomicUsize::new(0),
         }
+    }
+
+    /// Says its number in the plan.
+    #[must_use]
+    pub fn numbered(mut self, number: usize) -> Self {
+        self.number = number;
+        self
+    }
+
+    /// Its number in the plan.
+    #[must_use]
+    pub fn number(&self) -> usize {
+        self.number
     }
 
     /// The name in the config.

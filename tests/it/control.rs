@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 
@@ -24,7 +24,7 @@ use super::support::{
 };
 
 /// A gateway with a socket that answers `text`.
-fn answering(text: &str, rest: &str) -> String {
+pub(crate) fn answering(text: &str, rest: &str) -> String {
     format!(
         "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
          admin: {{ socket: admin.sock }}\n{rest}routes: [{{ name: a, match: {{ path_prefix: / }}, respond: {{ text: {text} }} }}]\n"
@@ -32,7 +32,7 @@ fn answering(text: &str, rest: &str) -> String {
 }
 
 /// A gateway with a socket in front of these origins.
-fn before(origins: &[&Origin], clauses: &str) -> String {
+pub(crate) fn before(origins: &[&Origin], clauses: &str) -> String {
     let targets = origins
         .iter()
         .map(|o| format!("{{ url: \"{}\" }}", o.url()));
@@ -44,17 +44,17 @@ fn before(origins: &[&Origin], clauses: &str) -> String {
     )
 }
 
-fn read(path: impl AsRef<Path>) -> String {
+pub(crate) fn read(path: impl AsRef<Path>) -> String {
     String::from_utf8(fs::read(path).unwrap()).unwrap()
 }
 
 /// What no gateway takes.
-fn invalid() -> String {
+pub(crate) fn invalid() -> String {
     answering("c", "").replace("respond: { text: c }", "upstream: nowhere")
 }
 
 /// Asks at the socket; status, head and body.
-fn ask_socket(dir: &Path, request: &str) -> (u16, String, String) {
+pub(crate) fn ask_socket(dir: &Path, request: &str) -> (u16, String, String) {
     let mut stream = UnixStream::connect(dir.join("admin.sock")).unwrap();
     stream.set_read_timeout(Some(DEADLINE)).unwrap();
     let request = format!("{request}Connection: close\r\n\r\n");
@@ -66,7 +66,7 @@ fn ask_socket(dir: &Path, request: &str) -> (u16, String, String) {
     (status, head.to_lowercase(), body.to_owned())
 }
 
-fn at_socket(gateway: &Gateway, path: &str) -> String {
+pub(crate) fn at_socket(gateway: &Gateway, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n");
     let (status, _, body) = ask_socket(gateway.dir(), &request);
     assert_eq!(status, 200, "{path}: {body}");
@@ -74,7 +74,7 @@ fn at_socket(gateway: &Gateway, path: &str) -> String {
 }
 
 /// The value of one metric: the line up to the value.
-fn metric(gateway: &Gateway, name: &str) -> Option<u64> {
+pub(crate) fn metric(gateway: &Gateway, name: &str) -> Option<u64> {
     let text = at_socket(gateway, "/metrics");
     let value = |line: &str| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok();
     text.lines().find_map(value)
@@ -86,7 +86,7 @@ fn metric(gateway: &Gateway, name: &str) -> Option<u64> {
     reason = "only the deadline is taken from the clock"
 )]
 #[track_caller]
-fn metric_becomes(gateway: &Gateway, name: &str, expected: impl Fn(u64) -> bool) -> u64 {
+pub(crate) fn metric_becomes(gateway: &Gateway, name: &str, expected: impl Fn(u64) -> bool) -> u64 {
     let since = Instant::now();
     loop {
         let value = metric(gateway, name);
@@ -98,7 +98,7 @@ fn metric_becomes(gateway: &Gateway, name: &str, expected: impl Fn(u64) -> bool)
 }
 
 #[track_caller]
-fn reload(gateway: &Gateway, code: i32) -> Output {
+pub(crate) fn reload(gateway: &Gateway, code: i32) -> Output {
     let output = run_cli(&["reload"], gateway.dir());
     assert_eq!(output.code, code, "{}{}", output.stdout, output.stderr);
     output
@@ -115,7 +115,12 @@ fn with_address(text: &str, tokens: &str) -> (Gateway, SocketAddr) {
     (gateway, addr)
 }
 
-fn asked(addr: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)]) -> Response {
+pub(crate) fn asked(
+    addr: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Response {
     Client::connect(addr).request(method, path, headers, b"")
 }
 
@@ -680,19 +685,19 @@ fn secrets_appear_nowhere() {
 // Records
 
 /// A gateway whose log goes to `access.log`, with these settings.
-fn logging(settings: &str) -> String {
+pub(crate) fn logging(settings: &str) -> String {
     let log = format!("telemetry: {{ access_log: {{ file: access.log{settings} }} }}\n");
     answering("one", &log)
 }
 
 /// Stops the gateway, and reads what it wrote to its log.
 #[track_caller]
-fn written(gateway: &Gateway) -> String {
+pub(crate) fn written(gateway: &Gateway) -> String {
     assert_eq!(gateway.process().stop().unwrap().code(), Some(0));
     read(gateway.dir().join("access.log"))
 }
 
-fn records(text: &str) -> Vec<Json> {
+pub(crate) fn records(text: &str) -> Vec<Json> {
     text.lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
@@ -938,6 +943,15 @@ impl Drop for Unread {
     }
 }
 
+/// Does it, and says that it took no longer.
+#[expect(clippy::disallowed_methods, reason = "it is time that is measured")]
+#[track_caller]
+fn within(limit: Duration, work: impl FnOnce()) {
+    let since = Instant::now();
+    work();
+    assert!(since.elapsed() < limit, "{:?}", since.elapsed());
+}
+
 #[test]
 fn a_reader_that_stalls_delays_no_request_and_drops_are_counted() {
     let dir = tempfile::tempdir().unwrap();
@@ -953,12 +967,18 @@ fn a_reader_that_stalls_delays_no_request_and_drops_are_counted() {
             client.try_response("GET").unwrap().expect(200);
         }
     }
+    // While it stalls, a request takes what it always takes; one that waits would wait for ever.
+    within(Duration::from_secs(5), || {
+        Client::connect(gateway.addr)
+            .get("/while/it/stalls")
+            .expect(200);
+    });
     let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\n";
     let (_, _, metrics) = ask_socket(dir.path(), request);
     let name = "doorward_access_log_dropped_total ";
     let dropped = metrics.lines().find_map(|line| line.strip_prefix(name));
     let dropped: u64 = dropped.unwrap().parse().unwrap();
-    let total = rounds * batch;
+    let total = rounds * batch + 1;
     // The queue holds 8192; the writer has one batch in its hands at most.
     assert!(
         dropped > 0 && dropped < total - 8192,
@@ -988,7 +1008,7 @@ fn a_full_disk_costs_records_that_are_counted() {
     let gateway = Gateway::spawn(&config);
     let mut client = gateway.client();
     for _ in 0..50 {
-        client.get("/").expect(200);
+        within(Duration::from_secs(5), || drop(client.get("/").expect(200)));
     }
     let name = "doorward_access_log_dropped_total";
     assert_eq!(metric_becomes(&gateway, name, |lost| lost >= 50), 50);

@@ -39,6 +39,7 @@ examples! {
     interpolation,
     lifecycle,
     listeners,
+    log,
     maintenance,
     redirect,
     request,
@@ -727,6 +728,44 @@ mod exercises {
         let answer = client.response("GET").expect(503);
         assert_eq!(answer.json()["type"], "urn:doorward:error:stopped");
         assert_eq!(gateway.process().wait_exit().code(), Some(0));
+    }
+
+    pub(super) fn log(example: Example) {
+        let app = Origin::answer(|request| match request.path.as_str() {
+            "/feed/fails" => Reply::close(),
+            _ => Reply::fixed(200, &[("X-Cache", "hit")], "x"),
+        });
+        let gateway = example
+            .target(3001, &app)
+            .replace("redact:", "file: access.log, redact:")
+            .start();
+        let headers = [("X-Tenant", "acme"), ("X-Email", "canary")];
+        ask(&gateway, "/orders/a%20b", &headers).expect(200);
+        ask(&gateway, "/orders/2", &[]).expect(200);
+        for _ in 0..10 {
+            ask(&gateway, "/feed/x", &[]).expect(200);
+        }
+        ask(&gateway, "/feed/fails", &[]).expect(502);
+        ask(&gateway, "/health", &[]).expect(200);
+        assert_eq!(gateway.process().stop().unwrap().code(), Some(0));
+        let written = std::fs::read_to_string(gateway.dir().join("access.log")).unwrap();
+        let records: Vec<serde_json::Value> = written
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let of = |route: &str| records.iter().filter(|r| r["http.route"] == route).count();
+        assert_eq!(
+            (of("orders"), of("feed"), of("health")),
+            (2, 3, 0),
+            "{written}"
+        );
+        let one = &records[0];
+        assert_eq!(
+            (&one["order"], &one["tenant"], &one["cache"]),
+            (&"a b".into(), &"acme".into(), &"hit".into())
+        );
+        assert!(records[1].get("tenant").is_none(), "{written}");
+        assert!(!written.contains("canary"), "{written}");
     }
 
     pub(super) fn admin(example: Example) {

@@ -436,6 +436,9 @@ fn serve(name: &str) -> Served {
     let folder_of_sockets = tempfile::tempdir().unwrap();
     let socket = folder_of_sockets.path().join("http.sock");
     for (from, to) in [
+        // Every request has a record, or there would be nothing to compare.
+        ("log: none", "log: { sample: 100% }"),
+        ("log: { sample: 20% }", "log: { sample: 100% }"),
         ("127.0.0.1:8080", "127.0.0.1:0"),
         ("127.0.0.1:8081", "127.0.0.1:0"),
         ("127.0.0.1:9901", "127.0.0.2:0"),

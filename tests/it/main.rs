@@ -1,5 +1,6 @@
 //! The gateway as its users meet it: the real binary, real sockets, a recording origin behind it.
 
+mod audit;
 mod browser;
 mod bulk;
 mod cli;
@@ -21,5 +22,7 @@ mod retiring;
 mod rewrite;
 mod routing;
 mod scale;
+mod secrets;
 mod service;
 mod support;
+mod telemetry;

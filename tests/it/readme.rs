@@ -248,7 +248,7 @@ fn every_command_is_described() {
         );
         count += 1;
     }
-    assert_eq!(count, 13, "{verbs}");
+    assert_eq!(count, 14, "{verbs}");
 }
 
 #[test]

@@ -226,6 +226,9 @@ fn fits(value: &Json, schema: &Json, whole: &Json) -> Result<(), String> {
             "minItems" => all(value
                 .as_array()
                 .is_none_or(|list| list.len() as u64 >= wanted.as_u64().unwrap()))?,
+            "maxItems" => all(value
+                .as_array()
+                .is_none_or(|list| list.len() as u64 <= wanted.as_u64().unwrap()))?,
             "minimum" => all(value
                 .as_f64()
                 .is_none_or(|number| number >= wanted.as_f64().unwrap()))?,
@@ -390,9 +393,13 @@ fn the_schema_refuses_what_check_refuses() {
         ("/routes/0/cors", json!({})),
         ("/defaults", json!({ "routes": { "upstream": "app" } })),
         ("/openapi", json!({})),
-        ("/telemetry", json!({ "metrics": {} })),
+        ("/telemetry", json!({ "metrics": { "consumer_label": {} } })),
+        (
+            "/telemetry",
+            json!({ "metrics": { "latency_buckets": [] } }),
+        ),
         ("/telemetry", json!({ "log": { "level": "warning" } })),
-        ("/telemetry", json!({ "log": { "format": "auto" } })),
+        ("/telemetry", json!({ "log": { "format": "xml" } })),
         ("/telemetry", json!({ "access_log": { "format": "xml" } })),
         ("/telemetry", json!({ "access_log": { "sample": 0.1 } })),
         ("/admin", json!({ "dashboard": true })),

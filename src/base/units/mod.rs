@@ -13,7 +13,7 @@ mod tests;
 mod time;
 
 pub use amount::{Allowance, ByteRate, ByteSize, Calendar, Per, Rate, Ratio, Share};
-pub use time::{Date, Span, clf_date, http_date, log_date, structured_date};
+pub use time::{Date, Span, http_date, log_date, push_clf_date, push_log_date, structured_date};
 
 /// Why a text is not what it should be: lower case, with a hint.
 #[derive(Debug, Clone, PartialEq, Eq)]

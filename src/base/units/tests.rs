@@ -372,3 +372,16 @@ proptest! {
         prop_assert!(errors.iter().flatten().count() >= errors.len() - 2, "{errors:?}");
     }
 }
+
+proptest::proptest! {
+    #[test]
+    fn the_date_of_logs_is_that_of_the_calendar(millis in 0i64..253_402_300_799_999) {
+        let instant = chrono::DateTime::from_timestamp_millis(millis).unwrap();
+        let expected = instant.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+        proptest::prop_assert_eq!(log_date(millis), expected);
+        let mut clf = Vec::new();
+        push_clf_date(&mut clf, millis);
+        let clf = String::from_utf8(clf).unwrap();
+        proptest::prop_assert_eq!(clf, instant.format("%d/%b/%Y:%H:%M:%S +0000").to_string());
+    }
+}

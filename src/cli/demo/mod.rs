@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use super::args::{DemoArgs, Global};
-use super::{Exit, check, print, run, say};
+use super::{Exit, check, messages, print, run, say};
 use crate::config;
 use crate::config::source::Environment;
 
@@ -20,7 +20,7 @@ pub(super) fn run(args: &DemoArgs, global: &Global) -> Exit {
         print(CONFIG);
         return Exit::Done;
     }
-    run::log_to_stderr(crate::telemetry::Level::default());
+    messages::to_stderr(&crate::telemetry::LogSpec::default());
     let services = match services::start() {
         Ok(services) => services,
         Err(error) => {

@@ -12,8 +12,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
 
 use prometheus::IntCounter;
-pub use record::Record;
-use redact::Hidden;
+pub use record::{Fields, OWN_FIELDS, Record};
+pub use redact::Hidden;
 
 /// How many records wait for the writer; beyond that they are dropped and counted. About 4 MB.
 const QUEUE_MAX: usize = 8192;

@@ -1,10 +1,11 @@
-//! One record: a JSON object or a line of the combined log format, never longer than 8 KiB.
+//! One record: a JSON object or a line of the combined log format, bounded in its length, whatever the client sent.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::redact::Hidden;
-use crate::base::units::{clf_date, log_date};
+use crate::base::units::{push_clf_date, push_log_date};
 
 /// The longest text of one field; what is longer is cut.
 const FIELD_BYTES_MAX: usize = 1024;
@@ -31,7 +32,7 @@ pub struct Record<'a> {
     /// `http.response.status_code`; 0 where no answer was sent.
     pub status: u16,
     /// From the complete head to the end of the answer.
-    pub seconds: f64,
+    pub duration: Duration,
     /// Bytes of the request's body.
     pub received: u64,
     /// Bytes of the answer's body.
@@ -55,140 +56,265 @@ pub struct Record<'a> {
     /// `1.1`
     pub protocol: &'a str,
     /// The id of the trace.
-    pub trace_id: &'a str,
+    pub trace_id: Option<u128>,
+    /// What the route adds, in JSON only.
+    pub fields: Option<&'a dyn Fields>,
 }
+
+/// Fields that a route adds to its records; they are made when the record is written, and only then.
+pub trait Fields: std::fmt::Debug + Sync {
+    /// Hands name and value of each to `add`.
+    fn each(&self, add: &mut dyn FnMut(&str, &str));
+}
+
+/// The fields of every record, and those that are kept for later versions: no route may add one of these names.
+pub const OWN_FIELDS: &[&str] = &[
+    "timestamp",
+    "request_id",
+    "trace_id",
+    "client.address",
+    "http.request.method",
+    "server.address",
+    "url.path",
+    "url.query",
+    "http.route",
+    "http.response.status_code",
+    "duration_us",
+    "http.request.body.size",
+    "http.response.body.size",
+    "upstream",
+    "target",
+    "error.type",
+    "user_agent.original",
+    "http.request.header.referer",
+    "attempts",
+    "network.protocol.version",
+    "decided_by",
+    "upstream.path",
+    "consumer",
+    "level",
+    "message",
+];
 
 impl Record<'_> {
     /// One JSON object on one line.
     #[must_use]
     pub fn json(&self, hidden: &Hidden) -> Vec<u8> {
-        let mut out = String::with_capacity(640);
-        out.push_str("{\"timestamp\":\"");
-        out.push_str(&log_date(self.unix_millis));
-        out.push('"');
-        text(&mut out, "request_id", self.id);
-        text(&mut out, "trace_id", self.trace_id);
-        if let Some(client) = self.client {
-            put(&mut out, format_args!(",\"client.address\":\"{client}\""));
+        let mut out = Vec::with_capacity(1024);
+        out.extend_from_slice(b"{\"timestamp\":\"");
+        push_log_date(&mut out, self.unix_millis);
+        out.push(b'"');
+        text(&mut out, ",\"request_id\":\"", self.id);
+        if let Some(trace) = self.trace_id {
+            out.extend_from_slice(b",\"trace_id\":\"");
+            hex(&mut out, trace);
+            out.push(b'"');
         }
-        text(&mut out, "http.request.method", self.method);
-        text(&mut out, "server.address", self.host);
-        text(&mut out, "url.path", self.path);
+        if let Some(client) = self.client {
+            out.extend_from_slice(b",\"client.address\":\"");
+            address(&mut out, client);
+            out.push(b'"');
+        }
+        text(&mut out, ",\"http.request.method\":\"", self.method);
+        text(&mut out, ",\"server.address\":\"", self.host);
+        text(&mut out, ",\"url.path\":\"", self.path);
         if let Some(query) = self.query {
             let mut clean = String::with_capacity(query.len());
             hidden.push_query(&mut clean, query);
-            text(&mut out, "url.query", &clean);
+            text(&mut out, ",\"url.query\":\"", &clean);
         }
-        text(&mut out, "http.route", self.route);
-        let micros = self.seconds * 1e6;
-        put(
-            &mut out,
-            format_args!(
-                ",\"http.response.status_code\":{},\"duration_us\":{micros:.0},\"http.request.body.size\":{},\"http.response.body.size\":{}",
-                self.status, self.received, self.sent
-            ),
-        );
-        let referer = hidden.url("referer", self.referer);
+        own(&mut out, ",\"http.route\":\"", self.route);
+        let micros = u64::try_from(self.duration.as_micros()).unwrap_or(u64::MAX);
         for (name, value) in [
-            ("upstream", self.upstream),
-            ("target", self.target),
-            ("upstream.path", self.upstream_path),
-            ("decided_by", Some(self.decided_by)),
-            ("error.type", self.error_type),
-            (
-                "user_agent.original",
-                hidden.header("user-agent", self.user_agent),
-            ),
-            ("http.request.header.referer", referer.as_deref()),
+            (",\"http.response.status_code\":", u64::from(self.status)),
+            (",\"duration_us\":", micros),
+            (",\"http.request.body.size\":", self.received),
+            (",\"http.response.body.size\":", self.sent),
         ] {
-            if let Some(value) = value {
-                text(&mut out, name, value);
-            }
+            out.extend_from_slice(name.as_bytes());
+            number(&mut out, value);
         }
+        own(
+            &mut out,
+            ",\"upstream\":\"",
+            self.upstream.unwrap_or_default(),
+        );
+        own(&mut out, ",\"target\":\"", self.target.unwrap_or_default());
+        let path = self.upstream_path.unwrap_or_default();
+        text(&mut out, ",\"upstream.path\":\"", path);
+        own(&mut out, ",\"decided_by\":\"", self.decided_by);
+        let error = self.error_type.unwrap_or_default();
+        own(&mut out, ",\"error.type\":\"", error);
+        let agent = hidden.header("user-agent", self.user_agent);
+        let agent = agent.unwrap_or_default();
+        text(&mut out, ",\"user_agent.original\":\"", agent);
+        let referer = hidden.url("referer", self.referer);
+        let referer = referer.as_deref().unwrap_or_default();
+        text(&mut out, ",\"http.request.header.referer\":\"", referer);
         if self.attempts > 0 {
-            put(&mut out, format_args!(",\"attempts\":{}", self.attempts));
+            out.extend_from_slice(b",\"attempts\":");
+            number(&mut out, u64::from(self.attempts));
         }
-        text(&mut out, "network.protocol.version", self.protocol);
-        out.push_str("}\n");
-        out.into_bytes()
+        own(&mut out, ",\"network.protocol.version\":\"", self.protocol);
+        if let Some(fields) = self.fields {
+            fields.each(&mut |name, value| {
+                out.extend_from_slice(b",\"");
+                out.extend_from_slice(name.as_bytes());
+                text(&mut out, "\":\"", value);
+            });
+        }
+        out.extend_from_slice(b"}\n");
+        out
     }
 
     /// One line of the combined log format.
     #[must_use]
     pub fn clf(&self, hidden: &Hidden) -> Vec<u8> {
-        let mut out = String::with_capacity(320);
+        let mut out = Vec::with_capacity(512);
         match self.client {
-            Some(client) => put(&mut out, format_args!("{client}")),
-            None => out.push('-'),
+            Some(client) => address(&mut out, client),
+            None => out.push(b'-'),
         }
-        put(
-            &mut out,
-            format_args!(" - - [{}] \"", clf_date(self.unix_millis)),
-        );
-        let mut target = self.path.to_owned();
-        if let Some(query) = self.query {
-            target.push('?');
-            hidden.push_query(&mut target, query);
+        out.extend_from_slice(b" - - [");
+        push_clf_date(&mut out, self.unix_millis);
+        out.extend_from_slice(b"] \"");
+        let method = if self.method.is_empty() {
+            "-"
+        } else {
+            self.method
+        };
+        escape(&mut out, method);
+        out.push(b' ');
+        match self.query {
+            None => escape(&mut out, self.path),
+            Some(query) => {
+                let mut target = String::with_capacity(self.path.len() + query.len() + 1);
+                target.push_str(self.path);
+                target.push('?');
+                hidden.push_query(&mut target, query);
+                escape(&mut out, &target);
+            }
         }
-        escape(
-            &mut out,
-            if self.method.is_empty() {
-                "-"
-            } else {
-                self.method
-            },
-        );
-        out.push(' ');
-        escape(&mut out, &target);
-        put(
-            &mut out,
-            format_args!(" HTTP/{}\" {} {} \"", self.protocol, self.status, self.sent),
-        );
+        out.extend_from_slice(b" HTTP/");
+        out.extend_from_slice(self.protocol.as_bytes());
+        out.extend_from_slice(b"\" ");
+        number(&mut out, u64::from(self.status));
+        out.push(b' ');
+        number(&mut out, self.sent);
+        out.extend_from_slice(b" \"");
         let referer = hidden.url("referer", self.referer);
         escape(&mut out, referer.as_deref().unwrap_or("-"));
-        out.push_str("\" \"");
-        escape(
-            &mut out,
-            hidden.header("user-agent", self.user_agent).unwrap_or("-"),
-        );
-        out.push_str("\"\n");
-        out.into_bytes()
+        out.extend_from_slice(b"\" \"");
+        let agent = hidden.header("user-agent", self.user_agent);
+        escape(&mut out, agent.unwrap_or("-"));
+        out.extend_from_slice(b"\"\n");
+        out
     }
 }
 
-fn text(out: &mut String, name: &str, value: &str) {
-    if value.is_empty() {
-        return;
+/// A field with what came from outside; none without a value. `name` is with all that stands around it.
+fn text(out: &mut Vec<u8>, name: &str, value: &str) {
+    if !value.is_empty() {
+        out.extend_from_slice(name.as_bytes());
+        escape(out, value);
+        out.push(b'"');
     }
-    out.push_str(",\"");
-    out.push_str(name);
-    out.push_str("\":\"");
-    escape(out, value);
-    out.push('"');
+}
+
+/// A field with a word of our own or a name of the config: there is nothing in it to escape.
+fn own(out: &mut Vec<u8>, name: &str, value: &str) {
+    if !value.is_empty() {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(value.as_bytes());
+        out.push(b'"');
+    }
+}
+
+// By hand: the machinery of `format!` costs a record more than all the rest.
+
+/// 32 digits.
+fn hex(out: &mut Vec<u8>, value: u128) {
+    let mut digits = [b'0'; 32];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(value.to_be_bytes()) {
+        for (digit, half) in pair.iter_mut().zip([byte >> 4, byte & 0xf]) {
+            *digit = if half < 10 {
+                b'0' + half
+            } else {
+                b'a' + half - 10
+            };
+        }
+    }
+    out.extend_from_slice(&digits);
+}
+
+/// A number in as many digits as it takes.
+fn number(out: &mut Vec<u8>, value: u64) {
+    let mut digits = [b'0'; 20];
+    let mut rest = value;
+    let mut first = digits.len();
+    for (at, digit) in digits.iter_mut().enumerate().rev() {
+        *digit = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        first = at;
+        if rest == 0 {
+            break;
+        }
+    }
+    let digits = digits.get(first..).unwrap_or_default();
+    out.extend_from_slice(digits);
+}
+
+fn address(out: &mut Vec<u8>, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            for (at, part) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                number(out, u64::from(part));
+            }
+        }
+        IpAddr::V6(address) => put(out, format_args!("{address}")),
+    }
 }
 
 /// Writing into a text cannot fail.
-fn put(out: &mut String, text: std::fmt::Arguments<'_>) {
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     if out.write_fmt(text).is_err() {
-        out.push('?');
+        out.push(b'?');
     }
 }
 
 /// As in a JSON text (RFC 8259 section 7), cut where it is too long; also safe inside the quotes of the combined format.
-fn escape(out: &mut String, value: &str) {
+fn escape(out: &mut Vec<u8>, value: &str) {
     let mut end = value.len().min(FIELD_BYTES_MAX);
     while !value.is_char_boundary(end) {
         end -= 1;
     }
-    for c in value.get(..end).unwrap_or_default().chars() {
-        match c {
-            '"' => out.push_str("\\\""),
-            '\\' => out.push_str("\\\\"),
-            c if c.is_control() => put(out, format_args!("\\u{:04x}", u32::from(c))),
-            c => out.push(c),
+    let kept = value.get(..end).unwrap_or_default();
+    // Nearly always nothing needs an escape: then it is one copy.
+    if is_plain(kept.as_bytes()) {
+        out.extend_from_slice(kept.as_bytes());
+    } else {
+        for c in kept.chars() {
+            match c {
+                '"' => out.extend_from_slice(b"\\\""),
+                '\\' => out.extend_from_slice(b"\\\\"),
+                c if c.is_control() => put(out, format_args!("\\u{:04x}", u32::from(c))),
+                c => out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
         }
     }
     if end < value.len() {
-        out.push('…');
+        out.extend_from_slice("…".as_bytes());
     }
+}
+
+/// Whether all of it is ASCII that stands for itself. Without a branch inside, so that many bytes are looked at at once.
+fn is_plain(bytes: &[u8]) -> bool {
+    let odd = |byte: &u8| {
+        let control = u8::from(byte.wrapping_sub(b' ') > b'~' - b' ');
+        control | u8::from(*byte == b'"') | u8::from(*byte == b'\\')
+    };
+    bytes.iter().fold(0, |all, byte| all | odd(byte)) == 0
 }

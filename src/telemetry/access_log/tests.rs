@@ -8,7 +8,7 @@ use prometheus::IntCounter;
 use proptest::prelude::*;
 
 use super::redact::Hidden;
-use super::{AccessLog, Form, Record};
+use super::{AccessLog, Fields, Form, OWN_FIELDS, Record};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -57,6 +57,97 @@ fn secrets_in_a_referer_are_hidden() {
     );
     let clf = String::from_utf8(record.clf(&Hidden::default())).unwrap();
     assert!(clf.contains("cb?code=***&page=2"), "{clf}");
+    for (referer, shown) in [
+        ("https://a.test/b", "https://a.test/b"),
+        ("https://joe:s3cret@a.test/b", "https://***@a.test/b"),
+        ("https://joe:s3@cret@a.test?x=1", "https://***@a.test?x=1"),
+        ("https://a.test/@b", "https://a.test/@b"),
+        ("//joe:s3cret@a.test/", "//***@a.test/"),
+        ("https://a.test/b#access_token=s3cret", "https://a.test/b"),
+        ("joe:s3cret@a.test/", "***@a.test/"),
+    ] {
+        let record = Record {
+            referer: Some(referer),
+            ..Record::default()
+        };
+        let field = &json(&record)["http.request.header.referer"];
+        assert_eq!(field, shown, "{referer}");
+    }
+}
+
+#[test]
+fn headers_that_carry_secrets_are_known() {
+    let hidden = Hidden::new(&["X-Email".to_owned()]);
+    for name in [
+        "Authorization",
+        "proxy-authorization",
+        "cookie",
+        "set-cookie",
+        "x-api-key",
+        "x-auth-token",
+        "X-EMAIL",
+    ] {
+        assert!(hidden.hides_header(name), "{name}");
+    }
+    for name in [
+        "x-tenant",
+        "x-country-code",
+        "x-keyboard",
+        "accept",
+        "x-cache",
+    ] {
+        assert!(!hidden.hides_header(name), "{name}");
+    }
+    assert!(!Hidden::default().hides_header("x-email"));
+}
+
+/// Fields of a route, in any number.
+#[derive(Debug)]
+struct Own(Vec<(&'static str, String)>);
+
+impl Fields for Own {
+    fn each(&self, add: &mut dyn FnMut(&str, &str)) {
+        for (name, value) in &self.0 {
+            add(name, value);
+        }
+    }
+}
+
+#[test]
+fn every_field_of_a_record_is_kept_for_it() {
+    let own = Own(vec![("tenant", "a \"b\"\n".to_owned())]);
+    let record = Record {
+        id: "i",
+        trace_id: Some(7),
+        client: Some(std::net::IpAddr::from([127, 0, 0, 1])),
+        method: "GET",
+        host: "a.test",
+        path: "/",
+        query: Some("a"),
+        route: "a",
+        upstream: Some("o"),
+        target: Some("t"),
+        attempts: 1,
+        error_type: Some("reset"),
+        user_agent: Some("x"),
+        referer: Some("y"),
+        protocol: "1.1",
+        fields: Some(&own),
+        ..Record::default()
+    };
+    let json = json(&record);
+    assert_eq!(json["tenant"], "a \"b\"\n");
+    assert_eq!(json["trace_id"], format!("{:032x}", 7));
+    let others = json
+        .as_object()
+        .unwrap()
+        .keys()
+        .filter(|name| *name != "tenant");
+    for name in others {
+        assert!(OWN_FIELDS.contains(&name.as_str()), "{name}");
+    }
+    let clf = String::from_utf8(record.clf(&Hidden::default())).unwrap();
+    assert!(!clf.contains("tenant"), "{clf}");
 }
 
 #[test]

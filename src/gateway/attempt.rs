@@ -1,0 +1,81 @@
+//! One attempt at a target, from the choice to the end of the answer, as the metrics of its upstream count it.
+
+use std::time::Instant;
+
+use super::state::State;
+use crate::exchange::Fault;
+use crate::flow;
+use crate::telemetry::UpstreamMetrics;
+
+/// An attempt that is under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt {
+    since: Instant,
+    /// What the target answered; 0 while it has not.
+    status: u16,
+}
+
+/// A target was chosen.
+pub(super) fn begins(state: &mut State) {
+    let first = state.exchange.attempts <= 1;
+    if let Some(metrics) = metrics(state).filter(|_| !first) {
+        metrics.retried();
+    }
+    state.attempt = Some(Attempt {
+        since: state.clock.instant(),
+        status: 0,
+    });
+}
+
+/// A connection was made for it.
+pub(super) fn connected(state: &State) {
+    if let Some(metrics) = metrics(state) {
+        metrics.connected();
+    }
+}
+
+/// The target answered; after a 101 the connection is no more about requests.
+pub(super) fn answered(state: &mut State, status: u16) {
+    if let Some(attempt) = &mut state.attempt {
+        attempt.status = status;
+    }
+    if status == 101 {
+        ends(state);
+    }
+}
+
+/// The answer came to its end.
+pub(super) fn ends(state: &mut State) {
+    let Some(attempt) = state.attempt.take() else {
+        return;
+    };
+    let seconds = seconds(&attempt, state);
+    match metrics(state) {
+        Some(metrics) if attempt.status > 0 => metrics.answered(attempt.status, seconds),
+        // It was given up before the target answered.
+        Some(metrics) => {
+            let fault = state.exchange.fault.unwrap_or(Fault::ClientError);
+            metrics.failed(fault, seconds);
+        }
+        None => {}
+    }
+}
+
+/// It failed.
+pub(super) fn fails(state: &mut State, fault: Fault) {
+    if let Some(attempt) = state.attempt.take()
+        && let Some(metrics) = metrics(state)
+    {
+        metrics.failed(fault, seconds(&attempt, state));
+    }
+}
+
+fn seconds(attempt: &Attempt, state: &State) -> f64 {
+    let now = state.clock.instant();
+    now.saturating_duration_since(attempt.since).as_secs_f64()
+}
+
+fn metrics(state: &State) -> Option<&UpstreamMetrics> {
+    let upstream = flow::upstream(&state.plan, &state.exchange)?;
+    state.plan.metrics_of(upstream)
+}
