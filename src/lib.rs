@@ -4,6 +4,7 @@
 pub mod base;
 
 pub mod expr;
+pub mod tls;
 
 pub mod router;
 pub mod upstream;

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u8)] = &[
     ("base", 0),
     ("expr", 1),
+    ("tls", 1),
     ("router", 2),
     ("upstream", 2),
     ("exchange", 3),

@@ -6,5 +6,6 @@ pub mod control;
 pub mod forwarded;
 pub mod net;
 pub mod problem;
+pub mod proxy_protocol;
 pub mod task;
 pub mod units;

@@ -56,9 +56,22 @@ pub const CODES: &[(&str, &str)] = &[
         "E042",
         "what is hidden in the access log is not quoted there",
     ),
+    (
+        "E050",
+        "certificates, keys and authorities can be read, and belong together",
+    ),
+    ("E051", "one certificate is the default"),
+    ("E052", "client certificates are asked for at exact hosts"),
+    ("E053", "what is spoken to an upstream fits its targets"),
+    ("E054", "what is spoken at a listener fits it"),
     ("W010", "every upstream is used"),
     ("W021", "every route can match"),
     ("W022", "every token can be had"),
+    ("W050", "every certificate holds, and for two weeks more"),
+    (
+        "W051",
+        "a host that asks for client certificates has one itself",
+    ),
 ];
 
 /// Where in the document something stands: the steps from the root to a node, e.g. `routes`, `3`, `upstream`.

@@ -2,6 +2,7 @@
 
 use super::args::{CheckArgs, Format, Global};
 use super::{Exit, print, report, say};
+use crate::base::clock::{Clock as _, SystemClock};
 use crate::base::problem::Severity;
 use crate::config::source::{self, Environment};
 use crate::config::{self, Loaded};
@@ -26,9 +27,18 @@ pub(super) fn run(args: &CheckArgs, global: &Global) -> Exit {
         let count = |number: usize, what: &str| {
             format!("{number} {what}{}", if number == 1 { "" } else { "s" })
         };
+        let certificates = plan.as_ref().map(|plan| {
+            let listed = plan.certificates(SystemClock.unix_millis() / 1000);
+            if listed.is_empty() {
+                listed
+            } else {
+                format!("certificates ({listed}), ")
+            }
+        });
         let upstreams = plan.map_or(document.upstreams.len(), |plan| plan.upstreams.len());
         print(&format!(
-            "  ok  syntax, references, expressions, {}, {}, {}\n",
+            "  ok  syntax, references, expressions, {}{}, {}, {}\n",
+            certificates.unwrap_or_default(),
             count(document.listeners.len(), "listener"),
             count(upstreams, "upstream"),
             count(document.routes.len(), "route"),
@@ -89,6 +99,7 @@ pub(super) fn compile(mut loaded: Loaded) -> (Loaded, Option<Plan>) {
     let mut plan = plan::compile(&loaded.document, &via(), &mut problems);
     if let Some(plan) = &mut plan {
         plan.locate(|place| loaded.position(place));
+        plan.check_certificates(SystemClock.unix_millis() / 1000, &mut problems);
     }
     loaded.problems = problems;
     forgive_opaque(&mut loaded);

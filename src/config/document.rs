@@ -8,9 +8,10 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 pub use super::admin::{Admin, Role, TokenSpec};
+pub use super::listener::{Listener, Protocol, ProxyProtocol};
 use super::request_test::RequestTest;
 pub use super::runtime::{Drain, Runtime, Threads};
-use crate::base::net::{ListenAddress, Net};
+use crate::base::net::Net;
 use crate::base::problem::Place;
 use crate::base::units::Date;
 use crate::policy::Specs;
@@ -47,6 +48,22 @@ pub struct Document {
     pub refused: Refused,
 }
 
+impl Document {
+    /// The files of everything that has to do with TLS, with their places.
+    pub(super) fn tls_files(&self) -> Vec<(Place, String)> {
+        let mut files = Vec::new();
+        for listener in &self.listeners {
+            if let Some(tls) = &listener.spec.tls {
+                files.extend(tls.files(&listener.place.key("tls")));
+            }
+        }
+        for upstream in &self.upstreams {
+            files.extend(upstream.spec.files(&upstream.place));
+        }
+        files
+    }
+}
+
 /// What is written, but was refused: that something refers to it is no further mistake.
 #[derive(Debug, Default)]
 pub struct Refused {
@@ -69,38 +86,6 @@ pub struct Named<T> {
     pub place: Place,
     /// The item.
     pub spec: T,
-}
-
-/// Where clients connect.
-#[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Listener {
-    /// One address or a list, e.g. `[::]:8080` or `unix:/run/doorward/http.sock`.
-    pub address: OneOrMany<ListenAddress>,
-    /// What is spoken here. Default `[http1]`.
-    #[serde(default = "http1")]
-    pub protocols: Vec<Protocol>,
-    /// Hosts that are answered here, e.g. `*.example.com`; every other gets 421. Default: any.
-    #[serde(default)]
-    pub hosts: Vec<String>,
-    /// Networks of peers whose `Forwarded` and `X-Forwarded-*` are read, right to left. Default: nobody.
-    #[serde(default)]
-    pub trusted_proxies: Vec<Net>,
-    /// Route clauses for what arrives here: between `defaults.routes` and the route's own.
-    #[serde(skip)]
-    pub defaults: Specs,
-}
-
-fn http1() -> Vec<Protocol> {
-    vec![Protocol::Http1]
-}
-
-/// A protocol that clients may speak.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Protocol {
-    /// HTTP/1.1 (and 1.0).
-    Http1,
 }
 
 /// One item, or a list of them.

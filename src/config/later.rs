@@ -15,6 +15,8 @@ pub(super) enum Part {
     Runtime,
     /// One of `listeners`.
     Listener,
+    /// `tls` of a listener.
+    ListenerTls,
     /// `defaults`.
     Defaults,
     /// One of `upstreams`.
@@ -51,12 +53,11 @@ const TELEMETRY: &[&str] = &["tracing", "usage"];
 const TELEMETRY_METRICS: &[&str] = &["consumer_label"];
 const ADMIN: &[&str] = &["dashboard"];
 const RUNTIME: &[&str] = &["state_dir", "overload"];
-const LISTENER: &[&str] = &["proxy_protocol", "tls", "limits", "timeouts"];
+const LISTENER: &[&str] = &["limits", "timeouts"];
+const LISTENER_TLS: &[&str] = &["ocsp_stapling"];
 const UPSTREAM: &[&str] = &[
     "lambda",
     "function",
-    "protocol",
-    "tls",
     "proxy_protocol",
     "load_balancing",
     "sticky",
@@ -140,6 +141,7 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Admin => ADMIN,
         Part::Runtime => RUNTIME,
         Part::Listener => LISTENER,
+        Part::ListenerTls => LISTENER_TLS,
         Part::Defaults => &[],
         Part::Upstream => UPSTREAM,
         Part::Target => TARGET,
@@ -151,8 +153,5 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
     }
 }
 
-/// Words for `protocols` that later versions bring.
-pub(super) const PROTOCOLS: &[&str] = &["http2", "h2c"];
-
 /// Schemes of targets that later versions bring.
-pub(super) const SCHEMES: &[&str] = &["https://", "h2c://", "ws://", "wss://"];
+pub(super) const SCHEMES: &[&str] = &["ws://", "wss://"];

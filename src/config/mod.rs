@@ -7,6 +7,7 @@ mod diff;
 pub mod document;
 mod interpolate;
 mod later;
+mod listener;
 mod marks;
 mod mistake;
 mod read;
@@ -136,6 +137,7 @@ impl Loaded {
         if let Some(file) = &self.document.errors.html_file {
             wanted.push((Place::root().key("errors").key("html_file"), file.clone()));
         }
+        wanted.extend(self.document.tls_files());
         for (place, file) in wanted {
             let mark = self.tree.mark_of(&place);
             let base = self

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::decode::decode;
-use super::document::{Action, Document, Errors, Listener, Named, Route};
+use super::document::{Action, Document, Errors, Named, Route};
 use super::later::{self, Part};
+use super::listener;
 use super::request_test::RequestTest;
 use super::section::{Section, value_not_yet, without_later};
 use super::tree::{Entry, Node, Origin, Value};
@@ -34,7 +35,7 @@ pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
     }
     if let Some((node, place)) = section.take("listeners") {
         (document.listeners, document.refused.listeners) =
-            named(node, &place, section.problems, listener);
+            named(node, &place, section.problems, listener::read);
     }
     let map = |node: &Node| matches!(node.value, Value::Map(_) | Value::Null);
     let none = document.listeners.is_empty() && document.refused.listeners.is_empty();
@@ -194,39 +195,6 @@ fn bad_name(name: &str, place: &Place) -> Option<Problem> {
     };
     let problem = Problem::error("E014", place.clone(), format!("`{name}` cannot be a name"));
     Some(problem.hint(hint))
-}
-
-fn listener(node: &Node, place: &Place, problems: &mut Problems) -> Option<Listener> {
-    let mut node = node.clone();
-    if let Value::Map(entries) = &mut node.value
-        && let Some(entry) = entries.iter_mut().find(|entry| entry.key == "protocols")
-        && let Value::List(items) = &mut entry.node.value
-    {
-        let place = place.key("protocols");
-        for (index, item) in items.iter_mut().enumerate() {
-            let later = item.text().filter(|word| later::PROTOCOLS.contains(word));
-            if let Some(word) = later {
-                problems.push(value_not_yet(place.index(index), word));
-                // A word that is known, so that the others keep their places.
-                item.value = Value::Text("http1".to_owned());
-            }
-        }
-    }
-    let defaults = node.child("defaults").map(|node| {
-        let mut section = Section::new(node, place.key("defaults"), Part::Route, problems);
-        let specs = Specs::take(&mut section);
-        section.finish();
-        specs
-    });
-    let section = Section::new(&node, place.clone(), Part::Listener, problems);
-    let mut listener: Listener = section.rest(&["defaults"])?;
-    if listener.protocols.is_empty() {
-        let place = place.key("protocols");
-        let problem = Problem::error("E012", place, "a listener that speaks nothing");
-        problems.push(problem.hint("write `[http1]`, or take the key out"));
-    }
-    listener.defaults = defaults.unwrap_or_default();
-    Some(listener)
 }
 
 fn defaults(node: &Node, place: Place, problems: &mut Problems) -> (Specs, upstream::Defaults) {

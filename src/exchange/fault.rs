@@ -35,6 +35,9 @@ pub enum Fault {
     /// A version of HTTP we do not speak.
     #[error("version not supported")]
     VersionNotSupported,
+    /// What HTTP/2 could carry, and we do not.
+    #[error("not implemented")]
+    NotImplemented,
     /// No route.
     #[error("not found")]
     NotFound,
@@ -120,7 +123,7 @@ mod grpc {
 }
 
 /// The table, in the order of the enum.
-static TABLE: [(Fault, Meaning); 28] = [
+static TABLE: [(Fault, Meaning); 29] = [
     (
         Fault::BadRequest,
         Meaning {
@@ -229,6 +232,17 @@ static TABLE: [(Fault, Meaning); 28] = [
             detail: "This version of HTTP is not spoken here.",
             grpc: grpc::INTERNAL,
             proxy_status: "http_request_error",
+        },
+    ),
+    (
+        Fault::NotImplemented,
+        Meaning {
+            code: "not_implemented",
+            status: StatusCode::NOT_IMPLEMENTED,
+            title: "Not implemented",
+            detail: "This is not spoken over HTTP/2 here; HTTP/1.1 may do.",
+            grpc: grpc::UNIMPLEMENTED,
+            proxy_status: "http_request_denied",
         },
     ),
     (

@@ -3,13 +3,12 @@
 //! Pingora parses what [`check`] returns. Path, host and target form are canonical from here on: router, policies, log and
 //! upstream all see the same value (RFC 3986 section 6.2.2, RFC 9110 section 7.2, RFC 9112 sections 2.2, 3 and 6).
 
-use std::borrow::Cow;
-
 use bytes::{BufMut, BytesMut};
 
 use super::fault::Fault;
-use super::query;
-use crate::base::canon::{self, PathOptions};
+use super::fields::Lines;
+use super::target::Target;
+use crate::base::canon;
 
 /// How much head a client may send.
 #[derive(Debug, Clone, Copy)]
@@ -110,7 +109,7 @@ pub fn check(head: &[u8], limits: &HeadLimits) -> Result<(BytesMut, Framing), Fa
     let (line, fields) = split_line(head)?;
     let request = RequestLine::parse(line, limits)?;
     let mut lines = Lines::default();
-    lines.read(fields, limits)?;
+    read_fields(&mut lines, fields, limits)?;
     lines.check(request.minor)?;
     let host = lines.host()?;
     let target = Target::parse(request.method, request.target)?;
@@ -129,8 +128,17 @@ pub fn check(head: &[u8], limits: &HeadLimits) -> Result<(BytesMut, Framing), Fa
     Ok((write(&request, &target, fields, &lines, &host), framing))
 }
 
-fn authority_equals(authority: &str, host: &str) -> bool {
+pub(super) fn authority_equals(authority: &str, host: &str) -> bool {
     canon::parse_authority(authority).is_ok_and(|parsed| parsed.canonical() == host)
+}
+
+/// Methods are case-sensitive, but not to everybody: `get` is GET to some and unknown to others.
+pub(super) fn check_method(method: &[u8]) -> Result<(), Fault> {
+    let is_plain = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
+    if method.is_empty() || method.len() > 32 || !method.iter().all(is_plain) {
+        return Err(Fault::BadRequest);
+    }
+    Ok(())
 }
 
 struct RequestLine<'a> {
@@ -154,11 +162,7 @@ impl<'a> RequestLine<'a> {
             }
             _ => return Err(Fault::BadRequest),
         };
-        // Methods are case-sensitive, but not to everybody: `get` is GET to some and unknown to others.
-        let is_plain = |byte: &u8| byte.is_ascii_uppercase() || *byte == b'-';
-        if method.is_empty() || method.len() > 32 || !method.iter().all(is_plain) {
-            return Err(Fault::BadRequest);
-        }
+        check_method(method)?;
         let target = std::str::from_utf8(target).map_err(|_error| Fault::BadPath)?;
         if !target.is_ascii() {
             return Err(Fault::BadPath);
@@ -170,247 +174,6 @@ impl<'a> RequestLine<'a> {
             minor,
         })
     }
-}
-
-struct Target<'a> {
-    path: Cow<'a, str>,
-    query: Option<Cow<'a, str>>,
-    authority: Option<&'a str>,
-    as_sent: bool,
-}
-
-impl<'a> Target<'a> {
-    fn parse(method: &str, target: &'a str) -> Result<Self, Fault> {
-        // A tunnel through the gateway and an echo of its headers are refused (RFC 9110 sections 9.3.6 and 9.3.8).
-        if matches!(method, "CONNECT" | "TRACE") {
-            return Err(Fault::MethodNotAllowed);
-        }
-        if target == "*" {
-            let star = Self {
-                path: Cow::Borrowed("*"),
-                query: None,
-                authority: None,
-                as_sent: true,
-            };
-            return if method == "OPTIONS" {
-                Ok(star)
-            } else {
-                Err(Fault::BadPath)
-            };
-        }
-        let (authority, rest) = match target.split_at_checked(7) {
-            Some((scheme, rest)) if scheme.eq_ignore_ascii_case("http://") => {
-                let end = rest.find(['/', '?']).unwrap_or(rest.len());
-                let (authority, rest) = rest.split_at(end);
-                (Some(authority), rest)
-            }
-            _ => (None, target),
-        };
-        let (path, query) = match rest.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (rest, None),
-        };
-        if let Some(query) = query {
-            canon::check_query(query).map_err(|_fault| Fault::BadPath)?;
-        }
-        let query = query.map(query::canonical);
-        let path = if path.is_empty() && authority.is_some() {
-            "/"
-        } else {
-            path
-        };
-        if !path.starts_with('/') {
-            return Err(Fault::BadPath);
-        }
-        let path =
-            canon::canonical_path(path, PathOptions::default()).map_err(|_fault| Fault::BadPath)?;
-        let as_sent = authority.is_none()
-            && matches!(path, Cow::Borrowed(_))
-            && !matches!(query, Some(Cow::Owned(_)));
-        Ok(Self {
-            path,
-            query,
-            authority,
-            as_sent,
-        })
-    }
-}
-
-/// What the header lines say, as far as it decides where the request ends and who reads it.
-#[derive(Default)]
-struct Lines<'a> {
-    count: usize,
-    host: Option<&'a [u8]>,
-    hosts: usize,
-    content_length: Option<&'a [u8]>,
-    content_lengths: usize,
-    transfer_encoding: Option<&'a [u8]>,
-    transfer_encodings: usize,
-    expect: Option<&'a [u8]>,
-    ambiguous: bool,
-    authorizations: usize,
-    content_types: usize,
-    upgrades: bool,
-}
-
-impl<'a> Lines<'a> {
-    fn read(&mut self, mut rest: &'a [u8], limits: &HeadLimits) -> Result<(), Fault> {
-        if rest.len() > limits.header_bytes {
-            return Err(Fault::HeadersTooLarge);
-        }
-        loop {
-            let (line, after) = split_line(rest)?;
-            if line.is_empty() {
-                return if after.is_empty() {
-                    Ok(())
-                } else {
-                    Err(Fault::BadRequest)
-                };
-            }
-            self.count += 1;
-            if self.count > limits.headers {
-                return Err(Fault::HeadersTooLarge);
-            }
-            self.field(line)?;
-            rest = after;
-        }
-    }
-
-    fn field(&mut self, line: &'a [u8]) -> Result<(), Fault> {
-        let (name, value) = split_byte(line, b':').ok_or(Fault::BadRequest)?;
-        // `_` is no separator of ours but one of CGI's: `X_User_Id` and `X-User-Id` would be one header there.
-        if name.is_empty() || !name.iter().all(|byte| is_token(*byte) && *byte != b'_') {
-            return Err(Fault::BadRequest);
-        }
-        if value
-            .iter()
-            .any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f)
-        {
-            return Err(Fault::BadRequest);
-        }
-        let value = value.trim_ascii();
-        match name.len() {
-            4 if name.eq_ignore_ascii_case(b"host") => {
-                self.hosts += 1;
-                self.host = Some(value);
-            }
-            6 if name.eq_ignore_ascii_case(b"expect") => {
-                self.ambiguous |= self.expect.is_some();
-                self.expect = Some(value);
-            }
-            // Some clients offer h2c with every request, and go on in HTTP/1.1 when nobody takes it up.
-            7 if name.eq_ignore_ascii_case(b"upgrade") => {
-                self.upgrades |= !value.eq_ignore_ascii_case(b"h2c");
-            }
-            10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.ambiguous |= value
-                    .split(|byte| *byte == b',')
-                    .any(|option| is_protected(option.trim_ascii()));
-            }
-            12 if name.eq_ignore_ascii_case(b"content-type") => self.content_types += 1,
-            13 if name.eq_ignore_ascii_case(b"authorization") => self.authorizations += 1,
-            14 if name.eq_ignore_ascii_case(b"content-length") => {
-                self.content_lengths += 1;
-                self.content_length = Some(value);
-            }
-            17 if name.eq_ignore_ascii_case(b"transfer-encoding") => {
-                self.transfer_encodings += 1;
-                self.transfer_encoding = Some(value);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn check(&self, minor: u8) -> Result<(), Fault> {
-        let both = self.content_lengths > 0 && self.transfer_encodings > 0;
-        let many = self.content_lengths > 1
-            || self.transfer_encodings > 1
-            || self.authorizations > 1
-            || self.content_types > 1;
-        if both || many || self.ambiguous || (minor == 0 && self.transfer_encodings > 0) {
-            return Err(Fault::BadRequest);
-        }
-        Ok(())
-    }
-
-    fn host(&self) -> Result<Cow<'a, str>, Fault> {
-        let (1, Some(host)) = (self.hosts, self.host) else {
-            return Err(Fault::BadHost);
-        };
-        let host = std::str::from_utf8(host).map_err(|_error| Fault::BadHost)?;
-        Ok(canon::parse_authority(host)
-            .map_err(|_fault| Fault::BadHost)?
-            .canonical())
-    }
-
-    fn framing(&self, minor: u8) -> Result<Framing, Fault> {
-        if let Some(coding) = self.transfer_encoding
-            && !coding.eq_ignore_ascii_case(b"chunked")
-        {
-            return Err(Fault::BadRequest);
-        }
-        let content_length = self.content_length.map(length).transpose()?;
-        let expect_continue = match self.expect {
-            Some(value) if value.eq_ignore_ascii_case(b"100-continue") => minor > 0,
-            Some(_) => return Err(Fault::ExpectationFailed),
-            None => false,
-        };
-        Ok(Framing {
-            content_length,
-            chunked: self.transfer_encoding.is_some(),
-            expect_continue,
-            next: Next::Request,
-        })
-    }
-}
-
-/// More than this is no body but an overflow looking for a victim.
-const LENGTH_MAX: u64 = 1 << 53;
-
-fn length(value: &[u8]) -> Result<u64, Fault> {
-    // `010` is ten to most and eight to some.
-    let padded = value.len() > 1 && value.starts_with(b"0");
-    if value.is_empty() || padded || !value.iter().all(u8::is_ascii_digit) {
-        return Err(Fault::BadRequest);
-    }
-    value
-        .iter()
-        .try_fold(0u64, |sum, digit| {
-            sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
-        })
-        .filter(|length| *length <= LENGTH_MAX)
-        .ok_or(Fault::BodyTooLarge)
-}
-
-/// Headers that `Connection` must not name: naming them would take them off the request before the upstream sees it.
-fn is_protected(name: &[u8]) -> bool {
-    const PROTECTED: &[&[u8]] = &[
-        b"authorization",
-        b"cookie",
-        b"host",
-        b"content-length",
-        b"content-type",
-        b"transfer-encoding",
-        b"forwarded",
-        b"via",
-        b"x-real-ip",
-        b"x-request-id",
-        b"traceparent",
-        b"origin",
-        b"referer",
-        b"client-cert",
-        b"idempotency-key",
-    ];
-    let starts = |prefix: &[u8]| {
-        name.get(..prefix.len())
-            .is_some_and(|head| head.eq_ignore_ascii_case(prefix))
-    };
-    PROTECTED
-        .iter()
-        .any(|known| name.eq_ignore_ascii_case(known))
-        || starts(b"x-forwarded-")
-        || starts(b"x-user-")
 }
 
 fn write(
@@ -455,6 +218,30 @@ fn write(
     out
 }
 
+/// Reads every line up to the empty one.
+fn read_fields<'a>(
+    lines: &mut Lines<'a>,
+    mut rest: &'a [u8],
+    limits: &HeadLimits,
+) -> Result<(), Fault> {
+    if rest.len() > limits.header_bytes {
+        return Err(Fault::HeadersTooLarge);
+    }
+    loop {
+        let (line, after) = split_line(rest)?;
+        if line.is_empty() {
+            return if after.is_empty() {
+                Ok(())
+            } else {
+                Err(Fault::BadRequest)
+            };
+        }
+        let (name, value) = split_byte(line, b':').ok_or(Fault::BadRequest)?;
+        lines.note(name, value, limits)?;
+        rest = after;
+    }
+}
+
 /// Splits at the CRLF; a CR or LF that stands alone is refused.
 fn split_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     let end = bytes
@@ -472,26 +259,4 @@ fn split_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
 fn split_byte(bytes: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
     let index = bytes.iter().position(|byte| *byte == at)?;
     Some((bytes.get(..index)?, bytes.get(index + 1..)?))
-}
-
-/// RFC 9110 section 5.6.2.
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
 }

@@ -3,12 +3,15 @@
 mod edits;
 mod events;
 mod fault;
+mod fields;
 mod head;
+mod http2;
 mod id;
 mod path_back;
 mod query;
 mod reply;
 mod scope;
+mod target;
 #[cfg(test)]
 mod tests;
 mod trace;
@@ -22,7 +25,8 @@ pub use events::{Decision, Event, Events, Step};
 pub use fault::{Fault, Meaning};
 pub use head::{Framing, HeadLimits, Next};
 pub use head::{check as check_head, end_of_head, leading_empty_lines};
-use http::HeaderValue;
+use http::{HeaderValue, Version};
+pub use http2::check as check_http2_head;
 pub use id::RequestId;
 pub use path_back::{PathBack, Piece};
 pub use pingora::http::{RequestHeader as RequestHead, ResponseHeader as ResponseHead};
@@ -32,6 +36,7 @@ pub use trace::TraceContext;
 
 use crate::base::forwarded::{ClientChain, Scheme};
 use crate::router::{Allow, Params};
+use crate::tls::Secured;
 use crate::upstream::Timeouts;
 
 /// Everything known about one request, in the order it becomes known. Each field names its one writer.
@@ -45,6 +50,12 @@ pub struct Exchange {
     pub framing: Framing,
     /// How the client reached us. (server)
     pub scheme: Scheme,
+    /// In which version of HTTP. (server)
+    pub version: Version,
+    /// What TLS told of its connection; none without TLS. (server)
+    pub secured: Option<Arc<Secured>>,
+    /// What is wrong with its head, where it stays a request all the same. (server)
+    pub refused: Option<Fault>,
     /// The number of the listener it came in by. (server)
     pub listener: usize,
     /// The peer of its connection; none on a unix socket. (server)
@@ -136,6 +147,9 @@ impl Exchange {
             unix_millis,
             framing: Framing::default(),
             scheme,
+            version: Version::HTTP_11,
+            secured: None,
+            refused: None,
             listener: 0,
             peer: None,
             mode: Mode::Live,

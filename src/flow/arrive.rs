@@ -3,8 +3,8 @@
 use http::header::{HOST, HeaderName, VIA};
 
 use crate::base::forwarded::{ClientChain, request_id_valid};
-use crate::exchange::{Exchange, Fault, RequestHead, RequestId, TraceContext, host_of};
-use crate::plan::Plan;
+use crate::exchange::{Exchange, Fault, Mode, RequestHead, RequestId, TraceContext, host_of};
+use crate::plan::{Listener, Plan};
 
 /// More gateways of our kind than this one behind another is a loop.
 const HOPS_MAX: usize = 8;
@@ -60,10 +60,24 @@ pub(super) fn check_hosts(
         .get(exchange.listener)
         .ok_or(Fault::Internal)?;
     let host = host_of(&head.headers);
-    if listener.hosts.is_empty() || listener.hosts.iter().any(|pattern| pattern.matches(host)) {
+    let served =
+        listener.hosts.is_empty() || listener.hosts.iter().any(|pattern| pattern.matches(host));
+    if served && is_secured_for(listener, exchange, host) {
         return Ok(());
     }
     Err(Fault::MisdirectedRequest)
+}
+
+/// A connection that was made for one host is good for another only where both are kept in the same way.
+fn is_secured_for(listener: &Listener, exchange: &Exchange, host: &str) -> bool {
+    match (&listener.entrance.tls, exchange.secured.as_deref()) {
+        (Some(site), Some(secured)) => site.admits(secured.name.as_deref(), secured.policy, host),
+        (None, None) => true,
+        // A request that is only thought of has no connection.
+        (Some(_), None) if exchange.mode != Mode::Live => true,
+        // The listener was changed since: the client has to come again.
+        (Some(_), None) | (None, Some(_)) => false,
+    }
 }
 
 /// A request that went round comes back with our name in `Via` (RFC 9110 section 7.6.3).

@@ -100,7 +100,10 @@ fn listener(
     url: &Url<'_>,
     bound: &[(std::sync::Arc<str>, String)],
 ) -> Result<usize, String> {
-    let position = |wanted: &dyn Fn(&Listener) -> bool| plan.listeners.iter().position(wanted);
+    let position = |wanted: &dyn Fn(&Listener) -> bool| {
+        let mut listeners = plan.listeners.iter();
+        listeners.position(|it| !it.retired && wanted(it))
+    };
     if let Some(name) = &question.listener {
         let found = position(&|listener| *listener.name == **name);
         return found.ok_or_else(|| format!("no listener is called `{name}`"));

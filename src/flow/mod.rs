@@ -39,6 +39,9 @@ pub enum Next {
 /// What is wrong with the request, or keeps it from being served.
 pub fn decide(plan: &Plan, head: &RequestHead, exchange: &mut Exchange) -> Result<Next, Fault> {
     let known = arrive::identify(plan, head, exchange);
+    if let Some(fault) = exchange.refused {
+        return Err(fault);
+    }
     exchange.events.check(Step::Client, known)?;
     let host = arrive::check_hosts(plan, head, exchange);
     exchange.events.check(Step::Hosts, host)?;

@@ -1,7 +1,7 @@
 //! What the upstream gets. What a client could forge is taken off first, then ours is set.
 
 use http::header::{EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TRANSFER_ENCODING, VIA};
-use http::{HeaderMap, HeaderValue, Uri};
+use http::{HeaderMap, HeaderValue, Uri, Version};
 use smallvec::SmallVec;
 
 use crate::exchange::{Exchange, Fault, Headers, RequestHead};
@@ -13,6 +13,10 @@ const X_FORWARDED_PREFIX: HeaderName = HeaderName::from_static("x-forwarded-pref
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// RFC 9440.
+const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
+const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 
 /// Headers that only a gateway may write: upstreams take them for the truth.
 const OURS: &[&str] = &[
@@ -63,11 +67,17 @@ pub fn write(head: &mut RequestHead, via: &str, exchange: &Exchange) -> Result<(
     strip(head, exchange);
     rewrite(head, exchange)?;
     forwarded(head, exchange)?;
-    add_via(head, via)?;
+    add_via(head, via, exchange.version)?;
     if let Some(id) = exchange.id.value() {
         head.set(&X_REQUEST_ID, id.clone());
     }
     traced(head, exchange);
+    if let Some(client) = exchange.secured.as_ref().and_then(|it| it.client.as_ref()) {
+        head.set(&CLIENT_CERT, client.leaf.clone());
+        if let Some(chain) = &client.chain {
+            head.set(&CLIENT_CERT_CHAIN, chain.clone());
+        }
+    }
     exchange.to_upstream.headers.apply(head);
     Ok(())
 }
@@ -88,7 +98,7 @@ fn strip(head: &mut RequestHead, exchange: &Exchange) {
     }
     // The gateway answers the expectation itself.
     head.remove_header(&EXPECT);
-    if exchange.framing.chunked {
+    if exchange.framing.chunked && head.version != Version::HTTP_2 {
         // However the client spelled it.
         head.set(&TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
@@ -156,8 +166,13 @@ fn value(text: &str) -> Result<HeaderValue, Fault> {
 }
 
 /// One line: what was there, and us (RFC 9110 section 7.6.3).
-fn add_via(head: &mut RequestHead, name: &str) -> Result<(), Fault> {
-    let ours = format!("1.1 {name}");
+fn add_via(head: &mut RequestHead, name: &str, received: Version) -> Result<(), Fault> {
+    let received = if received == Version::HTTP_2 {
+        "2"
+    } else {
+        "1.1"
+    };
+    let ours = format!("{received} {name}");
     let line = match known_hops(&head.headers) {
         Some(before) => format!("{before}, {ours}"),
         None => ours,

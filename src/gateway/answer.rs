@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -73,7 +73,8 @@ async fn write(
 /// Reads on for a while behind the last answer of a connection, so that a client that is still sending gets to read it.
 async fn linger(session: &mut Session, state: &State) -> Result<()> {
     let framing = &state.exchange.framing;
-    if !framing.has_body() || framing.expect_continue || session.is_body_done() {
+    let apart = session.req_header().version == Version::HTTP_2;
+    if apart || !framing.has_body() || framing.expect_continue || session.is_body_done() {
         return Ok(());
     }
     session.write_response_body(None, true).await?;
@@ -86,7 +87,9 @@ async fn linger(session: &mut Session, state: &State) -> Result<()> {
 /// Reads what is left of the request. `false`: the client is still sending, its next request could not be found.
 async fn settle(session: &mut Session, state: &State) -> bool {
     let framing = &state.exchange.framing;
-    if !framing.has_body() || session.is_body_done() {
+    // In HTTP/2 what is left of one stream is in nobody's way.
+    let apart = session.req_header().version == Version::HTTP_2;
+    if apart || !framing.has_body() || session.is_body_done() {
         return true;
     }
     let too_large = framing

@@ -73,12 +73,12 @@ pub(super) fn fault(error: &Error) -> Fault {
         | ErrorType::TLSHandshakeTimedout
         | ErrorType::TLSWantX509Lookup
         | ErrorType::InvalidCert
-        | ErrorType::HandshakeError => Fault::TlsFailure,
+        | ErrorType::HandshakeError
+        | ErrorType::H2Downgrade => Fault::TlsFailure,
         ErrorType::ReadTimedout | ErrorType::WriteTimedout => Fault::Timeout,
         ErrorType::InvalidHTTPHeader
         | ErrorType::H1Error
         | ErrorType::H2Error
-        | ErrorType::H2Downgrade
         | ErrorType::InvalidH2 => Fault::ProtocolError,
         ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Fault::Reset,
         ErrorType::HTTPStatus(400) => Fault::BadRequest,

@@ -110,10 +110,10 @@ fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
         error_type: exchange.fault.map(crate::exchange::Fault::code),
         user_agent: header(USER_AGENT),
         referer: header(REFERER),
-        protocol: if head.version == http::Version::HTTP_10 {
-            "1.0"
-        } else {
-            "1.1"
+        protocol: match head.version {
+            http::Version::HTTP_10 => "1.0",
+            http::Version::HTTP_2 => "2",
+            _ => "1.1",
         },
         ..Record::default()
     }

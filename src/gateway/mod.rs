@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use pingora::apps::HttpServerOptions;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
 use pingora::server::configuration::ServerConf;
@@ -27,7 +28,7 @@ use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
 
 pub use attempt::Attempt;
 pub use rest::{Rest, rest_of};
-pub use state::{Signals, State};
+pub use state::{Signals, State, admit};
 pub use watch::Watch;
 
 use crate::flow;
@@ -48,6 +49,10 @@ impl Gateway {
     #[must_use]
     pub fn into_proxy(self, conf: ServerConf) -> Proxy {
         let mut proxy = HttpProxy::new(self, Arc::new(conf));
+        let mut options = HttpServerOptions::default();
+        // It comes to us as far as HTTP/2 lets it; we refuse it with a record.
+        options.allow_connect_method_proxying = true;
+        proxy.server_options = Some(options);
         proxy.handle_init_modules();
         proxy
     }
@@ -82,6 +87,13 @@ impl ProxyHttp for Gateway {
         admitted: Box<dyn std::any::Any + Send + Sync>,
     ) {
         ctx.0 = admitted.downcast().ok();
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<()> {
+        if ctx.0.is_none() {
+            ctx.0 = state::admitted(session.req_header());
+        }
+        Ok(())
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
@@ -131,15 +143,15 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         reused: bool,
-        _: &HttpPeer,
+        peer: &HttpPeer,
         _: std::os::unix::io::RawFd,
-        _: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
         if let Some(state) = ctx.0.as_deref().filter(|_| !reused) {
             attempt::connected(state);
         }
-        Ok(())
+        peer::check_proof(peer, digest)
     }
 
     fn response_cache_filter(

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use http::Method;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::protocols::Digest;
+use pingora::upstreams::peer::{HttpPeer, Peer as _};
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
@@ -11,6 +12,7 @@ use super::attempt;
 use super::state::State;
 use crate::exchange::Fault;
 use crate::flow;
+use crate::upstream::Proof;
 
 /// Chooses the target of one attempt.
 pub(super) fn choose(state: &mut State) -> Result<Box<HttpPeer>> {
@@ -41,6 +43,25 @@ pub(super) fn choose(state: &mut State) -> Result<Box<HttpPeer>> {
     Ok(peer)
 }
 
+/// Before the first byte of a request: the connection is as private as it has to be.
+pub(super) fn check_proof(peer: &HttpPeer, digest: Option<&Digest>) -> Result<()> {
+    if !peer.tls() {
+        return Ok(());
+    }
+    let digest = digest.and_then(|digest| digest.ssl_digest.as_ref());
+    let refusal = digest
+        .and_then(|digest| digest.extension.get::<Proof>())
+        .map_or(Some("no proof"), Proof::refusal);
+    match refusal {
+        None => Ok(()),
+        Some(why) => {
+            let mut error = Error::explain(ErrorType::TLSHandshakeFailure, why);
+            error.as_up();
+            Err(error)
+        }
+    }
+}
+
 /// A name may have several addresses, and somebody at one of them only. Nothing was sent yet: each is tried once.
 pub(super) fn try_next_address(
     failed: &HttpPeer,
@@ -48,7 +69,12 @@ pub(super) fn try_next_address(
     mut error: Box<Error>,
 ) -> Box<Error> {
     let target = state.picked.as_ref().and_then(|picked| picked.target());
-    let Some(target) = target else {
+    // Whoever answered, but could not prove who it is, answered for all.
+    let nobody = !matches!(
+        error.etype(),
+        ErrorType::TLSHandshakeFailure | ErrorType::TLSHandshakeTimedout | ErrorType::InvalidCert
+    );
+    let Some(target) = target.filter(|_| nobody) else {
         return error;
     };
     target.avoid(failed);

@@ -1,9 +1,10 @@
 //! One request as the connection hands it over: its plan, its listener, its exchange.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::StatusCode;
+use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
 
 use super::attempt::Attempt;
@@ -60,6 +61,22 @@ impl State {
     pub(super) fn is_last(&self) -> bool {
         self.closing || self.stopping.load(Ordering::Acquire)
     }
+}
+
+/// Carries the state of a request in its head: where a connection carries many requests, none of them is the connection's.
+#[derive(Clone)]
+struct Admission(Arc<Mutex<Option<Box<State>>>>);
+
+/// Hands a request over with its state.
+pub fn admit(head: &mut RequestHeader, state: Box<State>) {
+    let admission = Admission(Arc::new(Mutex::new(Some(state))));
+    head.extensions_mut().insert(admission);
+}
+
+/// The state that came with the head.
+pub(super) fn admitted(head: &RequestHeader) -> Option<Box<State>> {
+    let Admission(state) = head.extensions.get()?;
+    state.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// The state of a request; without one nobody admitted it.

@@ -9,7 +9,7 @@ use super::conflicts::{shadowed, tie};
 use super::environments;
 use super::matching::{self, Matching};
 use super::pages::Pages;
-use super::{Action, EnvironmentHost, Listener, Plan, Route, Site, request_tests, times};
+use super::{Action, Entrance, EnvironmentHost, Listener, Plan, Route, Site, request_tests, times};
 use crate::base::net::NetSet;
 use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::config::document::{self, Document, Named};
@@ -18,7 +18,7 @@ use crate::policy::Specs;
 use crate::policy::log::HIDDEN;
 use crate::router::{Builder, HostPattern, PathParser, Router};
 use crate::telemetry::Hidden;
-use crate::upstream::Upstream;
+use crate::upstream::{Security, Upstream};
 
 /// Compiles `document`. Mistakes go to `problems`; with an error among them there is no plan.
 #[must_use]
@@ -28,7 +28,9 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
         .iter()
         .enumerate()
         .map(|(number, item)| {
-            let upstream = Upstream::new(&item.name, group(&item.name), &item.spec);
+            let files = &document.files;
+            let security = Security::compile(&item.spec, &item.place, files, problems);
+            let upstream = Upstream::new(&item.name, group(&item.name), &item.spec, security);
             Arc::new(upstream.numbered(number))
         })
         .collect();
@@ -244,6 +246,7 @@ impl<'a> Compiler<'a> {
         let mut listeners = Vec::with_capacity(document.listeners.len());
         for item in &document.listeners {
             let hosts = self.listener_hosts(item);
+            let entrance = Entrance::compile(item, &document.files, self.problems);
             let site = self.site(item, matchings, environments);
             let Some(site) = site else { continue };
             listeners.push(Listener {
@@ -256,7 +259,9 @@ impl<'a> Compiler<'a> {
                     .iter()
                     .copied()
                     .collect::<NetSet>(),
+                entrance,
                 site: Arc::new(site),
+                retired: false,
             });
         }
         listeners

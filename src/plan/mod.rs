@@ -2,8 +2,10 @@
 
 mod action;
 mod admin;
+mod certificates;
 mod compile;
 mod conflicts;
+mod entrance;
 mod environments;
 mod matching;
 mod pages;
@@ -20,6 +22,7 @@ pub use action::{Redirection, Response};
 pub use admin::AdminDoors;
 use arc_swap::ArcSwap;
 pub use compile::compile;
+pub use entrance::{Balancers, Entrance};
 pub use pages::{Page, Pages};
 
 use crate::base::net::{ListenAddress, NetSet};
@@ -31,6 +34,8 @@ use crate::router::{HostPattern, Router};
 use crate::telemetry::{self, RouteMetrics, Telemetry, UpstreamMetrics};
 use crate::upstream::{Names, Upstream};
 
+/// So many listeners, with those that were taken away while the gateway runs.
+const LISTENERS_MAX: usize = 1024;
 /// How long start-up waits for the names of an upstream's targets; later answers are taken as they come.
 const NAMES_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -71,8 +76,27 @@ pub struct Listener {
     pub hosts: Vec<HostPattern>,
     /// Peers whose word on the client is taken.
     pub trusted: NetSet,
+    /// What comes before HTTP, and which HTTP it is.
+    pub entrance: Entrance,
     /// What is served.
     pub site: Arc<Site>,
+    /// Whether it was taken out of the config: who is connected gets one more answer.
+    pub retired: bool,
+}
+
+impl Listener {
+    /// The same, but nobody can connect any more.
+    fn retired(&self) -> Self {
+        Self {
+            name: Arc::clone(&self.name),
+            addresses: Vec::new(),
+            hosts: self.hosts.clone(),
+            trusted: self.trusted.clone(),
+            entrance: self.entrance.clone(),
+            site: Arc::clone(&self.site),
+            retired: true,
+        }
+    }
 }
 
 /// What is served on a listener.
@@ -173,31 +197,21 @@ impl Plan {
     /// # Errors
     /// What only a restart can change.
     pub fn succeed(&mut self, old: &Self) -> Result<(), Vec<String>> {
-        let mut reasons = Vec::new();
-        for listener in &old.listeners {
-            match self.listeners.iter().find(|new| new.name == listener.name) {
-                None => reasons.push(format!("listener `{}` is gone", listener.name)),
-                Some(new) if new.addresses != listener.addresses => {
-                    reasons.push(format!("listener `{}` has another address", listener.name));
-                }
-                Some(_) => {}
-            }
+        // Connections know their listener by its number: it stays, also where nobody can come in any more.
+        let mut listeners = Vec::with_capacity(old.listeners.len() + self.listeners.len());
+        for before in &old.listeners {
+            let mut new = self.listeners.iter();
+            let new = new.position(|new| new.name == before.name);
+            listeners.push(match new {
+                Some(at) => self.listeners.remove(at),
+                None => before.retired(),
+            });
         }
-        for listener in &self.listeners {
-            if !old.listeners.iter().any(|old| old.name == listener.name) {
-                reasons.push(format!("listener `{}` is new", listener.name));
-            }
+        listeners.append(&mut self.listeners);
+        self.listeners = listeners;
+        if self.listeners.len() > LISTENERS_MAX {
+            return Err(vec!["too many listeners came and went".to_owned()]);
         }
-        if !reasons.is_empty() {
-            return Err(reasons);
-        }
-        // Sockets know their listener by its number: the order of the sockets stays.
-        let place = |listener: &Listener| {
-            old.listeners
-                .iter()
-                .position(|old| old.name == listener.name)
-        };
-        self.listeners.sort_by_key(place);
         if self.admin != old.admin {
             return Err(vec!["`admin` is different".to_owned()]);
         }

@@ -9,11 +9,11 @@ use bytes::BytesMut;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::l4::stream::Stream as L4Stream;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use super::arrival::Arrival;
 use super::body::BodyEnd;
 use super::deadline;
 use super::drain::{Drain, Presence};
@@ -21,6 +21,7 @@ use super::loan::Home;
 use super::stream::ClientStream;
 use crate::base::clock::SharedClock;
 use crate::base::forwarded::Scheme;
+use crate::base::task::Spawner;
 use crate::exchange::{
     Exchange, Fault, Framing, HeadLimits, Next, RequestId, check_head, end_of_head,
     leading_empty_lines,
@@ -31,15 +32,15 @@ use crate::plan::PlanHandle;
 use crate::telemetry::{Record, Recording, Telemetry};
 
 /// How long a connection may be idle between two requests.
-const IDLE_MAX: Duration = Duration::from_secs(60);
+pub(super) const IDLE_MAX: Duration = Duration::from_secs(60);
 /// How long a head may take, from its first byte to its last.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long a body may be silent.
 const BODY_SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long a client may take to take what is written to it.
-const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
+pub(super) const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
 /// How many requests one connection may carry; then it is made anew, which frees what it holds.
-const REQUESTS_MAX: u32 = 1000;
+pub(super) const REQUESTS_MAX: u32 = 1000;
 
 /// What every connection needs.
 pub(super) struct Shared {
@@ -52,12 +53,7 @@ pub(super) struct Shared {
     /// Whether it does, as Pingora asks it.
     pub(super) shutdown: watch::Receiver<bool>,
     pub(super) limits: HeadLimits,
-}
-
-/// How one connection came in.
-pub(super) struct Arrival {
-    pub(super) listener: usize,
-    pub(super) peer: Option<SocketAddr>,
+    pub(super) spawner: Spawner,
 }
 
 /// One head: as the request path gets it, and as it was sent.
@@ -75,12 +71,11 @@ enum Head {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(
-    io: L4Stream,
+    mut stream: Box<ClientStream>,
     arrival: Arrival,
     shared: Arc<Shared>,
     mut presence: Presence,
 ) {
-    let mut stream = Box::new(ClientStream::new(io));
     let (home, no_request) = (Home::default(), Signals::default());
     for served in 1..=REQUESTS_MAX {
         if !begins(&mut stream, &mut presence).await {
@@ -100,7 +95,8 @@ pub(super) async fn serve(
         match check_head(&raw, &shared.limits) {
             Ok((head, framing)) => {
                 let mut state = state(&arrival, &shared, framing);
-                state.closing = served == REQUESTS_MAX || framing.next == Next::Anything;
+                let last = served == REQUESTS_MAX || framing.next == Next::Anything;
+                state.closing = last || is_retired(&state);
                 stream.begin(BodyEnd::of(&framing), Arc::clone(&state.signals));
                 let _active = shared.telemetry.began();
                 let head = RawHead {
@@ -174,14 +170,16 @@ async fn next_head(stream: &mut ClientStream, limits: &HeadLimits) -> Head {
         .unwrap_or(Head::Refused(Fault::HeaderTimeout))
 }
 
-fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box<State> {
-    let mut exchange = Exchange::new(
-        shared.clock.instant(),
-        shared.clock.unix_millis(),
-        Scheme::Http,
-    );
+pub(super) fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box<State> {
+    let scheme = match arrival.secured {
+        Some(_) => Scheme::Https,
+        None => Scheme::Http,
+    };
+    let (now, millis) = (shared.clock.instant(), shared.clock.unix_millis());
+    let mut exchange = Exchange::new(now, millis, scheme);
     exchange.framing = framing;
     exchange.listener = arrival.listener;
+    exchange.secured.clone_from(&arrival.secured);
     exchange.peer = arrival.peer.map(|peer| -> IpAddr { peer.ip() });
     Box::new(State {
         plan: shared.plans.load(),
@@ -261,23 +259,7 @@ async fn refuse(
     fault: Fault,
 ) {
     let plan = shared.plans.load();
-    let millis = shared.clock.unix_millis();
-    let mut exchange = Exchange::new(shared.clock.instant(), millis, Scheme::Http);
-    exchange.id = RequestId::new(millis);
-    let record = Record {
-        unix_millis: millis,
-        id: exchange.id.text(),
-        client: peer.map(|peer| crate::base::net::canonical_ip(peer.ip())),
-        status: fault.meaning().status.as_u16(),
-        error_type: Some(fault.code()),
-        decided_by: "http",
-        protocol: "1.1",
-        ..Record::default()
-    };
-    shared
-        .telemetry
-        .finished(&record, Some(fault), None, Recording::Usual);
-    log::debug!(id:% = exchange.id.text(), error_type:% = fault.code(); "head refused");
+    let exchange = note_refusal(shared, peer, fault, "1.1");
     let answer = raw_answer(&plan.pages, &exchange, fault);
     last_words(stream, &answer).await;
 }
@@ -292,4 +274,37 @@ async fn last_words(stream: &mut ClientStream, answer: &[u8]) {
         std::io::Result::Ok(())
     };
     drop(timeout(Duration::from_millis(500), write).await);
+}
+
+/// Whether its listener was taken out of the config.
+fn is_retired(state: &State) -> bool {
+    let listener = state.plan.listeners.get(state.exchange.listener);
+    listener.is_none_or(|listener| listener.retired)
+}
+
+/// Records what never became a request.
+pub(super) fn note_refusal(
+    shared: &Shared,
+    peer: Option<SocketAddr>,
+    fault: Fault,
+    protocol: &'static str,
+) -> Exchange {
+    let millis = shared.clock.unix_millis();
+    let mut exchange = Exchange::new(shared.clock.instant(), millis, Scheme::Http);
+    exchange.id = RequestId::new(millis);
+    let record = Record {
+        unix_millis: millis,
+        id: exchange.id.text(),
+        client: peer.map(|peer| crate::base::net::canonical_ip(peer.ip())),
+        status: fault.meaning().status.as_u16(),
+        error_type: Some(fault.code()),
+        decided_by: "http",
+        protocol,
+        ..Record::default()
+    };
+    shared
+        .telemetry
+        .finished(&record, Some(fault), None, Recording::Usual);
+    log::debug!(id:% = exchange.id.text(), error_type:% = fault.code(); "head refused");
+    exchange
 }

@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use tokio::sync::oneshot;
 
+use super::arrival;
 use super::close;
-use super::connection::{self, Arrival, Shared};
+use super::connection::Shared;
 use super::drain::Presence;
+use crate::base::forwarded::Scheme;
 use crate::base::net::ListenAddress;
-use crate::base::task::Spawner;
-use crate::plan::Plan;
+use crate::plan::{Listener, Plan};
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -26,8 +28,11 @@ const FULL_PAUSE: Duration = Duration::from_millis(50);
 pub struct Bound {
     /// The listener's name.
     pub name: Arc<str>,
-    listener: usize,
-    socket: Socket,
+    pub(super) listener: usize,
+    scheme: Scheme,
+    /// As it is written.
+    pub(super) address: ListenAddress,
+    pub(super) socket: Arc<Socket>,
 }
 
 /// A socket that connections are accepted from.
@@ -45,15 +50,41 @@ pub fn bind(plan: &Plan) -> Result<Vec<Bound>, (String, io::Error)> {
     let mut bound = Vec::new();
     for (index, listener) in plan.listeners.iter().enumerate() {
         for address in &listener.addresses {
-            let socket = open(address).map_err(|error| (address.to_string(), error))?;
-            bound.push(Bound {
-                name: Arc::clone(&listener.name),
-                listener: index,
-                socket,
-            });
+            bound.push(Bound::open(index, listener, address)?);
         }
     }
     Ok(bound)
+}
+
+impl Bound {
+    /// Binds one address of a listener.
+    pub(super) fn open(
+        number: usize,
+        listener: &Listener,
+        address: &ListenAddress,
+    ) -> Result<Self, (String, io::Error)> {
+        let socket = open(address).map_err(|error| (address.to_string(), error))?;
+        Ok(Self::on(Arc::new(socket), number, listener, address))
+    }
+
+    /// One address of a listener, on a socket that is open already.
+    pub(super) fn on(
+        socket: Arc<Socket>,
+        number: usize,
+        listener: &Listener,
+        address: &ListenAddress,
+    ) -> Self {
+        Self {
+            name: Arc::clone(&listener.name),
+            listener: number,
+            scheme: match listener.entrance.tls {
+                Some(_) => Scheme::Https,
+                None => Scheme::Http,
+            },
+            address: address.clone(),
+            socket,
+        }
+    }
 }
 
 fn open(address: &ListenAddress) -> io::Result<Socket> {
@@ -84,11 +115,13 @@ impl Bound {
     /// The address as a URL: `http://127.0.0.1:8080`, or `unix:/run/doorward/http.sock`.
     #[must_use]
     pub fn url(&self) -> String {
-        match &self.socket {
-            Socket::Tcp(socket) => socket.local_addr().map_or_else(
-                |_| "http://?".to_owned(),
-                |address| format!("http://{address}"),
-            ),
+        match &*self.socket {
+            Socket::Tcp(socket) => {
+                let scheme = self.scheme.as_str();
+                let address = socket.local_addr();
+                let address = address.map_or_else(|_| "?".to_owned(), |it| it.to_string());
+                format!("{scheme}://{address}")
+            }
             Socket::Unix(_, path) => format!("unix:{}", path.display()),
         }
     }
@@ -96,39 +129,43 @@ impl Bound {
     /// The TCP address.
     #[must_use]
     pub fn tcp(&self) -> Option<SocketAddr> {
-        match &self.socket {
+        match &*self.socket {
             Socket::Tcp(socket) => socket.local_addr().ok(),
             Socket::Unix(..) => None,
         }
     }
 }
 
-/// Accepts connections until the process is to stop; then those that wait already, and no more.
+/// Accepts connections until the process is to stop, or the socket is for nobody any more (`stop` is dropped): then
+/// those that wait already, and no more.
 pub(super) async fn accept(
     bound: Bound,
     shared: Arc<Shared>,
-    spawner: Spawner,
+    stop: oneshot::Receiver<()>,
     mut presence: Presence,
 ) {
     let Bound {
         name,
         listener,
         socket,
+        ..
     } = bound;
     let metrics = shared.telemetry.listener(&name);
     let serve = |stream, peer| {
-        let arrival = Arrival { listener, peer };
         let presence = shared.drain.join();
         let (connected, shared) = (metrics.connected(), Arc::clone(&shared));
-        spawner.detach(async move {
-            connection::serve(stream, arrival, shared, presence).await;
+        let entered = arrival::serve(stream, (listener, peer), Arc::clone(&shared), presence);
+        shared.spawner.detach(async move {
+            entered.await;
             drop(connected);
         });
     };
+    let mut stop = std::pin::pin!(stop);
     loop {
         let next = tokio::select! {
             biased;
             () = presence.asked_to_stop() => break,
+            _ = &mut stop => break,
             next = next(&socket) => next,
         };
         match next {
@@ -140,6 +177,10 @@ pub(super) async fn accept(
             }
         }
     }
+    // Else it went to another listener.
+    let Ok(socket) = Arc::try_unwrap(socket) else {
+        return;
+    };
     if let Err(error) = close::gently(socket, serve).await {
         log::warn!(listener:% = name, error:% = error; "who waited to be accepted may be lost");
     }

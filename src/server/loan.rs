@@ -114,7 +114,7 @@ impl Shutdown for Loan {
 impl UniqueID for Loan {
     fn id(&self) -> UniqueIDType {
         let stream = self.stream.as_deref();
-        stream.map_or(-1, |stream| stream.socket_ref().id())
+        stream.map_or(-1, |stream| stream.transport_ref().id())
     }
 }
 
@@ -126,7 +126,7 @@ impl Peek for Loan {}
 impl GetTimingDigest for Loan {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         let stream = self.stream.as_deref();
-        stream.map_or_else(Vec::new, |stream| stream.socket_ref().get_timing_digest())
+        stream.map_or_else(Vec::new, |stream| stream.transport_ref().timing())
     }
 }
 
@@ -138,11 +138,11 @@ impl GetProxyDigest for Loan {
 
 impl GetSocketDigest for Loan {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.stream.as_deref()?.socket_ref().get_socket_digest()
+        self.stream.as_deref()?.transport_ref().socket_digest()
     }
     fn set_socket_digest(&mut self, digest: SocketDigest) {
         if let Some(stream) = self.stream.as_deref_mut() {
-            stream.socket().set_socket_digest(digest);
+            stream.transport().set_socket_digest(digest);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The process: sockets, tasks, signals, and their end.
 
+mod arrival;
 mod body;
 mod close;
 mod connection;
@@ -7,15 +8,19 @@ mod deadline;
 mod doors;
 mod drain;
 mod files;
+mod frames;
+mod http2;
 mod listener;
 mod loan;
 mod reload;
+mod sockets;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod transport;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use pingora::server::configuration::ServerConf;
 
@@ -35,6 +40,7 @@ pub use files::FileWatch;
 pub use listener::{Bound, bind};
 use reload::Parts;
 pub use reload::{Candidate, Loader, Moment, Reloader};
+use sockets::Sockets;
 
 /// How many idle connections to targets are kept, for each worker thread.
 const POOL_SIZE: usize = 1024;
@@ -44,8 +50,8 @@ pub struct Running {
     addresses: Vec<(Arc<str>, String)>,
     tcp: Vec<SocketAddr>,
     shared: Arc<Shared>,
-    /// They end by themselves when it is time.
-    _accepting: Vec<TaskGuard>,
+    /// Open for as long as this lives; their tasks end by themselves when it is time.
+    _sockets: Arc<Mutex<Sockets>>,
     /// The doors of the admin interface stay open until the last request has ended.
     _doors: Vec<TaskGuard>,
     control: Arc<Reloader>,
@@ -110,11 +116,12 @@ pub async fn start(
         shutdown: drain.shutdown(),
         drain,
         limits: HeadLimits::default(),
+        spawner: spawner.clone(),
     });
-    let addresses = bound
-        .iter()
-        .map(|bound| (Arc::clone(&bound.name), bound.url()));
-    let addresses: Vec<(Arc<str>, String)> = addresses.collect();
+    let tcp = bound.iter().filter_map(Bound::tcp).collect();
+    let sockets = Sockets::new(bound, Arc::clone(&shared));
+    let addresses = sockets.addresses();
+    let sockets = Arc::new(Mutex::new(sockets));
     let control = Arc::new(Reloader::new(Parts {
         plans,
         names,
@@ -122,7 +129,7 @@ pub async fn start(
         telemetry: Arc::clone(&telemetry),
         clock,
         loader,
-        addresses: addresses.clone(),
+        sockets: Arc::clone(&sockets),
     }));
     control.note(shown);
     let mut open = Vec::new();
@@ -132,17 +139,10 @@ pub async fn start(
         let shutdown = shared.shutdown.clone();
         open.push(doors::serve(door, control, telemetry, shutdown, &spawner));
     }
-    let tcp = bound.iter().filter_map(Bound::tcp).collect();
-    let accept = |bound| {
-        // Joined here: the process must not end before the task has begun.
-        let presence = shared.drain.join();
-        let shared = Arc::clone(&shared);
-        spawner.spawn(listener::accept(bound, shared, spawner.clone(), presence))
-    };
     Ok(Running {
         addresses,
         tcp,
-        _accepting: bound.into_iter().map(accept).collect(),
+        _sockets: sockets,
         _doors: open,
         control,
         shared,
@@ -173,13 +173,13 @@ impl std::fmt::Debug for Running {
 }
 
 impl Running {
-    /// The name of each listener with an address as a URL, in the order of the config.
+    /// The name of each listener with an address as a URL, in the order of the config, as it began.
     #[must_use]
     pub fn addresses(&self) -> &[(Arc<str>, String)] {
         &self.addresses
     }
 
-    /// The TCP addresses, in the order of the config.
+    /// The TCP addresses, in the order of the config, as it began.
     #[must_use]
     pub fn tcp(&self) -> &[SocketAddr] {
         &self.tcp

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 
+use super::sockets::Sockets;
 use crate::base::clock::SharedClock;
 use crate::base::control::{Control, Question, Reloaded, Tests};
 use crate::base::task::Spawner;
@@ -41,7 +42,7 @@ pub(super) struct Parts {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) clock: SharedClock,
     pub(super) loader: Loader,
-    pub(super) addresses: Vec<(Arc<str>, String)>,
+    pub(super) sockets: Arc<Mutex<Sockets>>,
 }
 
 /// A reload as its observer sees it.
@@ -138,6 +139,11 @@ impl Reloader {
         }
     }
 
+    fn sockets(&self) -> MutexGuard<'_, Sockets> {
+        let sockets = self.parts.sockets.lock();
+        sockets.unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn stopping(&self) {
         self.stopping.store(true, Ordering::Release);
     }
@@ -166,6 +172,14 @@ impl Reloader {
         }
         let generation = plan.generation;
         let parts = &self.parts;
+        let prepared = self.sockets().prepare(&plan);
+        let bound = match prepared {
+            Ok(bound) => bound,
+            Err((address, error)) => {
+                let report = format!("error: cannot listen on {address}: {error}");
+                return Reloaded::Invalid { report };
+            }
+        };
         // A file may have been moved away since: it is opened again, as a rotation of logs expects.
         let log = &plan.telemetry.access_log;
         if (log.file != "stdout" || *log != old.telemetry.access_log)
@@ -180,6 +194,7 @@ impl Reloader {
             .await;
         let kept = (names(&plan), upstream_names(&plan));
         parts.plans.publish(plan, tasks);
+        self.sockets().put(bound);
         for name in names(&old).difference(&kept.0) {
             parts.telemetry.forget(name);
         }
@@ -257,7 +272,8 @@ impl Control for Reloader {
     fn explain(&self, question: &Question) -> Result<Json, String> {
         let parts = &self.parts;
         let plan = parts.plans.load();
-        flow::explain(&plan, question, &parts.addresses, &*parts.clock, Mode::Dry)
+        let addresses = self.sockets().addresses();
+        flow::explain(&plan, question, &addresses, &*parts.clock, Mode::Dry)
     }
 
     fn config(&self) -> Json {
@@ -269,7 +285,8 @@ impl Control for Reloader {
 
     fn status(&self) -> Json {
         let plan = self.parts.plans.load();
-        let listeners = self.parts.addresses.iter();
+        let addresses = self.sockets().addresses();
+        let listeners = addresses.iter();
         let listeners = listeners.map(|(name, url)| json!({ "name": &**name, "address": url }));
         let upstreams = plan.upstreams.iter().map(|upstream| {
             let targets = upstream.targets().map(|(authority, address, weight)| {

@@ -10,10 +10,10 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use pingora::protocols::l4::stream::Stream as L4Stream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufWriter, ReadBuf};
 
 use super::body::BodyEnd;
+use super::transport::Transport;
 use crate::gateway::Signals;
 
 /// Head and first piece of a body leave in one write.
@@ -24,7 +24,7 @@ const AHEAD_MAX: usize = 64 * 1024;
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct ClientStream {
-    io: BufWriter<L4Stream>,
+    io: BufWriter<Transport>,
     /// Read, but not yet given to anybody.
     ahead: BytesMut,
     end: BodyEnd,
@@ -32,7 +32,7 @@ pub(super) struct ClientStream {
 }
 
 impl ClientStream {
-    pub(super) fn new(io: L4Stream) -> Self {
+    pub(super) fn new(io: Transport) -> Self {
         let ahead = BytesMut::new();
         Self {
             io: BufWriter::with_capacity(WRITE_BUFFER, io),
@@ -42,14 +42,21 @@ impl ClientStream {
         }
     }
 
-    /// The socket.
-    pub(super) fn socket(&mut self) -> &mut L4Stream {
+    /// What it comes by.
+    pub(super) fn transport(&mut self) -> &mut Transport {
         self.io.get_mut()
     }
 
-    /// The socket, to look at.
-    pub(super) fn socket_ref(&self) -> &L4Stream {
+    /// The same, to look at.
+    pub(super) fn transport_ref(&self) -> &Transport {
         self.io.get_ref()
+    }
+
+    /// What it comes by, with what was read put back.
+    pub(super) fn into_transport(self) -> Transport {
+        let mut io = self.io.into_inner();
+        io.rewind(&self.ahead);
+        io
     }
 
     /// What was read and not given to anybody.

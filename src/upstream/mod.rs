@@ -2,6 +2,7 @@
 
 mod pick;
 mod resolve;
+mod secure;
 mod spec;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,9 @@ use pingora_load_balancing::{Backend, Backends, Extensions};
 use crate::base::task::{Spawner, TaskGuard};
 use pick::Schedule;
 pub use resolve::{Found, NameError, Names, SystemNames};
-pub use spec::{Defaults, Setting, Spec, TargetSpec};
+use secure::Manner;
+pub use secure::{Proof, Security};
+pub use spec::{Defaults, Protocol, Setting, Spec, TargetSpec, TlsSpec, Verify};
 pub use timeouts::{Timeouts, TimeoutsSpec};
 
 /// How long a write to a target may take.
@@ -35,6 +38,7 @@ pub struct Upstream {
     name: Arc<str>,
     number: usize,
     group: u64,
+    security: Security,
     backends: Backends,
     discovery: Arc<Discovery>,
     ready: ArcSwapOption<Ready>,
@@ -73,6 +77,7 @@ struct Written {
     host: Arc<str>,
     port: u16,
     weight: u16,
+    manner: Arc<Manner>,
     /// The address written, or the last ones found, the one in use first.
     addresses: ArcSwapOption<Addresses>,
     is_name: bool,
@@ -109,6 +114,7 @@ impl Discovery {
             let mut weight = usize::from(written.weight);
             let mut ext = Extensions::new();
             ext.insert(Arc::clone(&written.authority));
+            ext.insert(Arc::clone(&written.manner));
             ext.insert(addresses);
             // The same address twice (two names, or a name and an address) is one target with both weights.
             let same = known
@@ -132,14 +138,17 @@ impl Discovery {
 impl Upstream {
     /// Makes the group; nothing is asked or started yet.
     #[must_use]
-    pub fn new(name: &str, group: u64, spec: &Spec) -> Self {
-        let targets: Box<[Written]> = spec.targets.iter().map(Written::new).collect();
+    pub fn new(name: &str, group: u64, spec: &Spec, security: Security) -> Self {
+        let written = |target| Written::new(target, &security);
+        let targets: Box<[Written]> = spec.targets.iter().map(written).collect();
         let discovery = Arc::new(Discovery { targets });
         let backends = Backends::new(Box::new(Shared(Arc::clone(&discovery))));
         Self {
             name: name.into(),
             number: 0,
-            group,
+            // Where anything about TLS is different, no connection is shared, not even across a reload.
+            group: group ^ security.digest(),
+            security,
             backends,
             discovery,
             ready: ArcSwapOption::empty(),
@@ -308,6 +317,18 @@ impl Upstream {
         }
     }
 
+    fn peer(&self, addr: SocketAddr, manner: &Manner) -> HttpPeer {
+        let mut peer = HttpPeer::new(addr, manner.tls, manner.name.clone());
+        // Two upstreams at one address never share a connection: their settings may differ.
+        peer.group_key = self.group;
+        let options = &mut peer.options;
+        options.write_timeout = Some(WRITE_TIMEOUT);
+        options.idle_timeout = Some(IDLE_MAX);
+        options.http_upstream_request_policy = HttpUpstreamRequestPolicy::default();
+        self.security.apply(manner, &mut peer);
+        peer
+    }
+
     /// Publishes the addresses that are known now.
     async fn refresh(&self) {
         let mut set = None;
@@ -319,13 +340,13 @@ impl Upstream {
                 |ready| ready.schedule.turn(),
             );
             self.ready
-                .store(Some(Arc::new(Ready::new(&set, self.group, turn))));
+                .store(Some(Arc::new(Ready::new(&set, self, turn))));
         }
     }
 }
 
 impl Written {
-    fn new(spec: &TargetSpec) -> Self {
+    fn new(spec: &TargetSpec, security: &Security) -> Self {
         let url = &spec.url;
         let address = url.ip().map(|ip| SocketAddr::new(ip, url.port()));
         Self {
@@ -333,6 +354,7 @@ impl Written {
             host: url.host().into(),
             port: url.port(),
             weight: spec.weight.get(),
+            manner: Arc::new(security.manner(url)),
             is_name: address.is_none(),
             addresses: ArcSwapOption::from(address.map(|addr| Arc::new(Addresses([addr].into())))),
         }
@@ -340,7 +362,7 @@ impl Written {
 }
 
 impl Ready {
-    fn new(set: &BTreeSet<Backend>, group: u64, turn: usize) -> Self {
+    fn new(set: &BTreeSet<Backend>, of: &Upstream, turn: usize) -> Self {
         let mut targets = Vec::with_capacity(set.len());
         let mut weights = Vec::with_capacity(set.len());
         for backend in set {
@@ -352,13 +374,19 @@ impl Ready {
                 .get::<Arc<str>>()
                 .cloned()
                 .unwrap_or_else(|| addr.to_string().into());
+            let Some(manner) = backend.ext.get::<Arc<Manner>>() else {
+                continue;
+            };
             let only = [addr];
             let addresses = backend.ext.get::<Arc<Addresses>>();
             let addresses = addresses.map_or(&only[..], |addresses| &addresses.0);
             targets.push(Target {
                 addr,
                 authority,
-                peers: addresses.iter().map(|addr| peer(*addr, group)).collect(),
+                peers: addresses
+                    .iter()
+                    .map(|addr| of.peer(*addr, manner))
+                    .collect(),
                 turn: AtomicUsize::new(0),
             });
             weights.push(u32::try_from(backend.weight).unwrap_or(u32::MAX));
@@ -427,15 +455,4 @@ impl Target {
             log::debug!(target:% = self.authority, address:% = failed, first = first.is_ok(); "address avoided");
         }
     }
-}
-
-fn peer(addr: SocketAddr, group: u64) -> HttpPeer {
-    let mut peer = HttpPeer::new(addr, false, String::new());
-    // Two upstreams at one address never share a connection: their settings may differ.
-    peer.group_key = group;
-    let options = &mut peer.options;
-    options.write_timeout = Some(WRITE_TIMEOUT);
-    options.idle_timeout = Some(IDLE_MAX);
-    options.http_upstream_request_policy = HttpUpstreamRequestPolicy::default();
-    peer
 }

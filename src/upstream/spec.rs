@@ -12,6 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::TimeoutsSpec;
 use crate::base::net::TargetUrl;
+use crate::base::problem::Place;
+use crate::tls::Version;
 
 /// A group of targets that answer the same requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -22,6 +24,12 @@ pub struct Spec {
     /// How long the steps of a request may take. `none` turns an inherited one off: then the defaults hold.
     #[serde(default, skip_serializing_if = "Setting::is_absent")]
     pub timeouts: Setting<TimeoutsSpec>,
+    /// What is spoken: `http1`, `http2` (by TLS), `h2c` (HTTP/2 without TLS). Default: by the URL's scheme, `http1` for `https`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
+    /// What holds for targets with `https://`. Default: their name and the authorities of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSpec>,
 }
 
 /// What an upstream inherits from `defaults.upstreams` where it is left out.
@@ -34,6 +42,24 @@ pub struct Defaults {
 }
 
 impl Spec {
+    /// The files it refers to, with their places, where `place` is its own.
+    #[must_use]
+    pub fn files(&self, place: &Place) -> Vec<(Place, String)> {
+        let place = place.key("tls");
+        let Some(tls) = &self.tls else {
+            return Vec::new();
+        };
+        let written = [
+            ("ca_file", &tls.ca_file),
+            ("cert_file", &tls.cert_file),
+            ("key_file", &tls.key_file),
+        ];
+        let files = written
+            .into_iter()
+            .filter_map(|(key, file)| Some((place.key(key), file.clone()?)));
+        files.collect()
+    }
+
     /// Takes what is left out from `defaults`, each clause as a whole.
     pub fn inherit(&mut self, defaults: &Defaults) {
         if self.timeouts.is_absent() {
@@ -114,6 +140,53 @@ impl<T: JsonSchema> JsonSchema for Setting<T> {
         let spec = generator.subschema_for::<T>();
         schemars::json_schema!({ "anyOf": [spec, { "const": "none" }] })
     }
+}
+
+/// What is spoken to a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2, agreed upon by ALPN.
+    Http2,
+    /// HTTP/2 without TLS, by prior knowledge.
+    H2c,
+}
+
+/// How a target proves who it is, and we to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSpec {
+    /// The name that the target's certificate has to be for, and that it is asked by. Default: the host of its URL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// The authorities that may have issued it, in PEM form. Default: those of the system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// Our own certificate in PEM form, then those of its issuers. Default: none is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cert_file: Option<String>,
+    /// The private key of `cert_file`, without a passphrase.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
+    /// The oldest version that is spoken: `"1.2"` or `"1.3"`. Default `"1.2"`.
+    #[serde(default)]
+    pub min_version: Version,
+    /// `full`, or `none`: then anybody may be the target. Default `full`.
+    #[serde(default)]
+    pub verify: Verify,
+}
+
+/// How far a target's certificate is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verify {
+    /// Who issued it, for which name, and its time.
+    #[default]
+    Full,
+    /// Not at all.
+    None,
 }
 
 /// One source of targets.

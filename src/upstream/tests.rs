@@ -53,7 +53,7 @@ impl Names for Scripted {
 
 fn upstream(targets: &str) -> Arc<Upstream> {
     let spec: Spec = serde_yaml::from_str(&format!("targets: {targets}")).unwrap();
-    let mut upstream = Upstream::new("orders", 1, &spec);
+    let mut upstream = Upstream::new("orders", 1, &spec, super::Security::default());
     upstream.ttl_min = Duration::from_millis(5);
     Arc::new(upstream)
 }

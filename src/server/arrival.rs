@@ -1,0 +1,267 @@
+//! From a socket that was accepted to a connection that speaks HTTP: what has to happen before the first head.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::BytesMut;
+use pingora::listeners::TlsAccept;
+use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::protocols::tls::server::handshake_with_callback;
+use pingora::protocols::tls::{SslStream, TlsRef};
+use pingora::tls::ssl::NameType;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::connection::{self, IDLE_MAX, Shared};
+use super::drain::Presence;
+use super::http2;
+use super::stream::ClientStream;
+use super::transport::Transport;
+use crate::base::proxy_protocol::{self, Header};
+use crate::plan::{Balancers, Entrance};
+use crate::tls::{ClientCertificate, Hello, Secured, Site, UNRECOGNIZED_NAME, read_hello};
+
+/// How long everything may take that comes before HTTP.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How one connection came in.
+pub(super) struct Arrival {
+    pub(super) listener: usize,
+    pub(super) peer: Option<SocketAddr>,
+    /// What TLS told of the client; none without TLS.
+    pub(super) secured: Option<Arc<Secured>>,
+}
+
+/// What a connection speaks, once it stands.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "one a connection, and moved once"
+)]
+enum Speech {
+    Http1(Box<ClientStream>),
+    Http2(Transport),
+}
+
+/// Serves a socket to its end.
+pub(super) async fn serve(
+    io: L4Stream,
+    (listener, peer): (usize, Option<SocketAddr>),
+    shared: Arc<Shared>,
+    mut presence: Presence,
+) {
+    let arrival = Arrival {
+        listener,
+        peer,
+        secured: None,
+    };
+    let plan = shared.plans.load();
+    let Some(entered) = plan.listeners.get(listener) else {
+        return;
+    };
+    if entered.entrance.tls.is_none()
+        && !entered.entrance.h2c
+        && entered.entrance.balancers.is_none()
+    {
+        drop(plan);
+        let stream = Box::new(ClientStream::new(Transport::Plain(io)));
+        return connection::serve(stream, arrival, shared, presence).await;
+    }
+    // It is large, and over before the first request.
+    let entering = Box::pin(enter(io, arrival, &entered.entrance));
+    let come = tokio::select! {
+        biased;
+        come = entering => come,
+        () = presence.idle_over() => return,
+    };
+    let (speech, arrival) = match come {
+        Ok(come) => come,
+        Err(error) => {
+            log::debug!(listener:% = entered.name, error:% = error; "nobody came in");
+            return;
+        }
+    };
+    drop(plan);
+    match speech {
+        Speech::Http1(stream) => connection::serve(stream, arrival, shared, presence).await,
+        Speech::Http2(io) => Box::pin(http2::serve(io, arrival, shared, presence)).await,
+    }
+}
+
+async fn enter(
+    mut io: L4Stream,
+    mut arrival: Arrival,
+    listener: &Entrance,
+) -> io::Result<(Speech, Arrival)> {
+    if let Some(balancers) = &listener.balancers {
+        let client = announced(&mut io, arrival.peer, balancers).await?;
+        arrival.peer = client.or(arrival.peer);
+    }
+    let Some(site) = &listener.tls else {
+        let speech = if listener.h2c {
+            preface(Transport::Plain(io), listener).await?
+        } else {
+            Speech::Http1(Box::new(ClientStream::new(Transport::Plain(io))))
+        };
+        return Ok((speech, arrival));
+    };
+    let secured = tokio::time::timeout(HANDSHAKE_TIME_MAX, secure(io, site));
+    let (stream, secured) = secured.await??;
+    arrival.secured = Some(secured);
+    let http2 = stream.ssl().selected_alpn_protocol() == Some(b"h2");
+    let io = Transport::Tls(Box::new(stream));
+    match (http2, listener.offer.http1) {
+        (true, _) => Ok((Speech::Http2(io), arrival)),
+        (false, true) => Ok((Speech::Http1(Box::new(ClientStream::new(io))), arrival)),
+        (false, false) => Err(io::Error::other("HTTP/1 is not spoken here")),
+    }
+}
+
+/// The client that a load balancer passes on; none if it is the one who is connected.
+async fn announced(
+    io: &mut L4Stream,
+    peer: Option<SocketAddr>,
+    balancers: &Balancers,
+) -> io::Result<Option<SocketAddr>> {
+    // Who can connect to a unix socket is said by its file.
+    if !peer.is_none_or(|peer| balancers.from.contains(peer.ip())) {
+        return if balancers.required {
+            Err(io::Error::other("a peer that is no load balancer"))
+        } else {
+            Ok(None)
+        };
+    }
+    let patience = if balancers.required {
+        HANDSHAKE_TIME_MAX
+    } else {
+        IDLE_MAX
+    };
+    let mut bytes = BytesMut::with_capacity(512);
+    if tokio::time::timeout(patience, io.read_buf(&mut bytes)).await?? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let whole = async {
+        loop {
+            match proxy_protocol::read(&bytes) {
+                Header::Partial => {}
+                Header::Whole(length, client) => {
+                    io.rewind(bytes.get(length..).unwrap_or_default());
+                    return Ok(client);
+                }
+                Header::Absent if !balancers.required => {
+                    io.rewind(&bytes);
+                    return Ok(None);
+                }
+                Header::Absent | Header::Malformed => {
+                    return Err(io::Error::other("no PROXY header as it should be"));
+                }
+            }
+            if io.read_buf(&mut bytes).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    };
+    tokio::time::timeout(HANDSHAKE_TIME_MAX, whole).await?
+}
+
+/// The handshake.
+async fn secure(mut io: L4Stream, site: &Site) -> io::Result<(SslStream<L4Stream>, Arc<Secured>)> {
+    let name = hello(&mut io).await?;
+    let Some(context) = site.choose(name.as_deref()) else {
+        io.write_all(&UNRECOGNIZED_NAME).await?;
+        io.shutdown().await?;
+        return Err(io::Error::other("a name that no certificate is for"));
+    };
+    let observer = Observer {
+        name,
+        policy: context.policy(),
+    };
+    let stream = handshake_with_callback(&context.acceptor, io, &observer).await;
+    let stream = stream.map_err(io::Error::other)?;
+    let digest = stream.ssl_digest();
+    let secured = digest.and_then(|digest| digest.extension.get::<Arc<Secured>>().cloned());
+    let Some(secured) = secured else {
+        return Err(io::Error::other("the name was another when it counted"));
+    };
+    Ok((stream, secured))
+}
+
+/// RFC 9113 section 3.4.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Sees by its first bytes whether a client speaks HTTP/2; what was read is put back.
+async fn preface(io: Transport, listener: &Entrance) -> io::Result<Speech> {
+    let mut stream = Box::new(ClientStream::new(io));
+    let first = tokio::time::timeout(IDLE_MAX, stream.fill()).await??;
+    if first == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let rest = async {
+        while stream.ahead().len() < PREFACE.len() && PREFACE.starts_with(stream.ahead()) {
+            if stream.fill().await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        io::Result::Ok(())
+    };
+    tokio::time::timeout(HANDSHAKE_TIME_MAX, rest).await??;
+    if stream.ahead().starts_with(PREFACE) {
+        return Ok(Speech::Http2(stream.into_transport()));
+    }
+    if listener.offer.http1 {
+        Ok(Speech::Http1(stream))
+    } else {
+        Err(io::Error::other("HTTP/1 is not spoken here"))
+    }
+}
+
+/// Reads which host the client wants, and puts back what was read.
+async fn hello(io: &mut L4Stream) -> io::Result<Option<Box<str>>> {
+    let mut bytes = BytesMut::with_capacity(2048);
+    loop {
+        if io.read_buf(&mut bytes).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match read_hello(&bytes) {
+            Hello::Partial => {}
+            Hello::Named(name) => {
+                io.rewind(&bytes);
+                return Ok(name);
+            }
+            Hello::Malformed => return Err(io::Error::other("no greeting of TLS")),
+        }
+    }
+}
+
+/// Notes what a handshake told.
+struct Observer {
+    name: Option<Box<str>>,
+    policy: Option<[u8; 32]>,
+}
+
+#[async_trait]
+impl TlsAccept for Observer {
+    async fn certificate_callback(&self, _: &mut TlsRef) {}
+
+    async fn handshake_complete_callback(
+        &self,
+        ssl: &TlsRef,
+    ) -> Option<Arc<dyn std::any::Any + Send + Sync>> {
+        // The name that we read is the one that OpenSSL has read, or nobody comes in.
+        let name = ssl.servername(NameType::HOST_NAME);
+        let same = match (name, self.name.as_deref()) {
+            (Some(theirs), Some(ours)) => theirs.trim_end_matches('.').eq_ignore_ascii_case(ours),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        same.then(|| {
+            let client = self.policy.and_then(|_| ClientCertificate::of(ssl));
+            Arc::new(Arc::new(Secured {
+                name: self.name.clone(),
+                policy: self.policy,
+                client,
+            })) as Arc<dyn std::any::Any + Send + Sync>
+        })
+    }
+}

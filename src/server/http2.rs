@@ -1,0 +1,201 @@
+//! A connection that speaks HTTP/2: each stream is a request like any other.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::Version;
+use pingora::apps::HttpServerApp as _;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::{
+    H2Accept, H2Options, HttpSession, default_h2_options, handshake,
+};
+use pingora::protocols::{Digest, Stream};
+use tokio::sync::Notify;
+
+use super::arrival::Arrival;
+use super::connection::{IDLE_MAX, REQUESTS_MAX, Shared, WRITE_TIME_MAX, note_refusal, state};
+use super::deadline;
+use super::drain::Presence;
+use super::frames::Frames;
+use super::transport::Transport;
+use crate::exchange::{Fault, Framing, HeadLimits, check_http2_head};
+use crate::gateway::{Signals, admit, rest_of};
+
+/// How many requests of one connection may be so malformed that they never become one; h2 counts the others.
+const MALFORMED_MAX: usize = 32;
+/// How many streams a client may have open.
+const STREAMS_MAX: u32 = 100;
+/// How much of a body may be on its way, for one stream and for all of a connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How much of an answer waits for its client, for each stream.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How long a client may take for its first frames.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long it may take to go, once it has nothing left to wait for.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// The streams that are being served.
+#[derive(Default)]
+struct Open {
+    count: AtomicUsize,
+    changed: Notify,
+}
+
+/// One of them.
+struct Stay(Arc<Open>);
+
+impl Drop for Stay {
+    fn drop(&mut self) {
+        // Relaxed: only the number matters, nothing is published through it.
+        self.0.count.fetch_sub(1, Ordering::Relaxed);
+        self.0.changed.notify_one();
+    }
+}
+
+impl Open {
+    fn enter(self: &Arc<Self>) -> Stay {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_one();
+        Stay(Arc::clone(self))
+    }
+
+    /// Nobody came for `time`, and nobody was there.
+    async fn idle(&self, time: Duration) {
+        loop {
+            if self.count.load(Ordering::Relaxed) > 0 {
+                self.changed.notified().await;
+            } else if tokio::time::timeout(time, self.changed.notified())
+                .await
+                .is_err()
+            {
+                return;
+            }
+        }
+    }
+}
+
+fn options(limits: &HeadLimits) -> H2Options {
+    let mut options = default_h2_options();
+    // RFC 9113 section 6.5.2 counts 32 bytes more for each line; what is left is for the target.
+    let lines = limits.headers * 32 + limits.uri + limits.header_bytes;
+    options
+        .max_header_list_size(u32::try_from(lines).unwrap_or(u32::MAX))
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .enable_connect_protocol();
+    options
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(
+    io: Transport,
+    arrival: Arrival,
+    shared: Arc<Shared>,
+    mut presence: Presence,
+) {
+    let stream: Stream = Box::new(Frames::new(io));
+    let digest = Arc::new(Digest {
+        ssl_digest: None,
+        timing_digest: stream.get_timing_digest(),
+        proxy_digest: None,
+        socket_digest: stream.get_socket_digest(),
+    });
+    let greeting = handshake(stream, Some(options(&shared.limits)));
+    let Ok(Ok(mut connection)) = tokio::time::timeout(PATIENCE, greeting).await else {
+        return;
+    };
+    let (mut last, no_request) = (shared.drain.join(), Signals::default());
+    let arrival = Arc::new(arrival);
+    let open = Arc::new(Open::default());
+    let (mut going, mut malformed, mut served) = (false, 0, 0);
+    loop {
+        let wait = if going { GOODBYE } else { IDLE_MAX };
+        let accepted = tokio::select! {
+            biased;
+            () = presence.asked_to_stop(), if !going => {
+                connection.graceful_shutdown();
+                going = true;
+                continue;
+            }
+            accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
+            () = last.over(&no_request) => return,
+            () = open.idle(wait) => {
+                if going {
+                    return;
+                }
+                connection.graceful_shutdown();
+                going = true;
+                continue;
+            }
+        };
+        match accepted {
+            Ok(Some(H2Accept::Session(session))) => {
+                served += 1;
+                let stay = open.enter();
+                let task = request(session, Arc::clone(&arrival), Arc::clone(&shared), stay);
+                shared.spawner.detach(task);
+            }
+            Ok(Some(H2Accept::Rejected)) => {
+                note_refusal(&shared, arrival.peer, Fault::BadRequest, "2");
+                malformed += 1;
+            }
+            Ok(None) | Err(_) => return,
+        }
+        if malformed >= MALFORMED_MAX {
+            return;
+        }
+        let plan = shared.plans.load();
+        let listener = plan.listeners.get(arrival.listener);
+        let retired = listener.is_none_or(|listener| listener.retired);
+        if (served == REQUESTS_MAX || retired) && !going {
+            connection.graceful_shutdown();
+            going = true;
+        }
+    }
+}
+
+/// Hands one stream to the request path.
+async fn request(
+    mut session: HttpSession,
+    arrival: Arc<Arrival>,
+    shared: Arc<Shared>,
+    _stay: Stay,
+) {
+    let body = !session.is_body_empty();
+    let checked = check_http2_head(session.req_header_mut(), &shared.limits);
+    let (framing, refused) = match checked {
+        Ok(mut framing) => {
+            // Whoever goes on in HTTP/1 has to say where the body ends.
+            framing.chunked = body && framing.content_length.is_none();
+            (framing, None)
+        }
+        Err(fault) => (Framing::default(), Some(fault)),
+    };
+    let mut state = state(&arrival, &shared, framing);
+    state.exchange.refused = refused;
+    state.exchange.version = Version::HTTP_2;
+    let signals = Arc::clone(&state.signals);
+    admit(session.req_header_mut(), state);
+    let _active = shared.telemetry.began();
+    let head = session.req_header().clone();
+    let mut session = ServerSession::new_http2(session);
+    session.set_write_timeout(Some(WRITE_TIME_MAX));
+    let mut presence = shared.drain.join();
+    let process = shared.proxy.process_new_http(session, &shared.shutdown);
+    let ended = tokio::select! {
+        biased;
+        ended = deadline::within(&signals.watch, process) => ended.map(drop),
+        () = presence.over(&signals) => {
+            shared.drain.cut(&signals);
+            Err(Fault::Stopped)
+        }
+    };
+    // With the session its stream is gone: there is nothing to answer on, only an end to be noted.
+    if let (Err(fault), Some(state)) = (ended, signals.watch.left()) {
+        drop(rest_of(state, &head, fault, &shared.telemetry));
+    }
+}
