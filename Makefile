@@ -21,6 +21,7 @@ soak: ## the same tests at full size, then what only belongs here
 	$(NEED) build test
 	INSTA_UPDATE=no DOORWARD_TEST_SIZE=full $(CARGO) test --locked -- --test-threads=1
 	$(CARGO) bench --locked --bench router
+	bash tests/scan.sh $(CARGO_TARGET_DIR)/debug/doorward
 	bash tests/fresh.sh --test
 
 fresh: ## `make run` and `make test` on a Debian 12 made for it, which has nothing but the Rust toolchain (as root)

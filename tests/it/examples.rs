@@ -12,7 +12,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::support::{
-    Client, DEADLINE, Gate, Gateway, Origin, Recorded, Reply, Response, Setup, run, run_cli,
+    Client, DEADLINE, Gate, Gateway, Origin, Pair, Recorded, Reply, Response, Setup, Tls,
+    TlsOrigin, run, run_cli,
 };
 
 /// One test an example; a file that is not named here fails `every_example_is_exercised`.
@@ -41,6 +42,7 @@ examples! {
     listeners,
     log,
     maintenance,
+    proxy_protocol,
     redirect,
     request,
     request_tests,
@@ -53,6 +55,7 @@ examples! {
     secrets,
     telemetry,
     timeouts,
+    tls,
     versions,
     weighted_targets,
 }
@@ -486,6 +489,49 @@ mod exercises {
             client.get("/").expect(200);
         }
         assert_eq!((light.count(), heavy.count()), (10, 20));
+    }
+
+    pub(super) fn proxy_protocol(example: Example) {
+        let app = named("app");
+        let gateway = example.target(3001, &app).start();
+        let mut client = gateway.client();
+        client.send_raw(b"PROXY TCP4 192.0.2.7 10.0.0.1 12345 443\r\n");
+        client.get("/").expect(200);
+        assert_eq!(app.last().header("x-real-ip"), Some("192.0.2.7"));
+        let ended = gateway.client().try_request("GET", "/", &[], b"");
+        assert!(ended.is_err(), "nobody comes in without");
+    }
+
+    pub(super) fn tls(example: Example) {
+        let file = |name: &str| std::fs::read_to_string(folder().join("files").join(name)).unwrap();
+        let pair = Pair::of(&file("example.pem"), &file("example.key"));
+        let app = TlsOrigin::start(&pair, |_| {});
+        let example = example
+            .replace("127.0.0.1:3001", &app.addr().to_string())
+            .file("files/example.pem", pair.cert.as_bytes())
+            .file("files/example.key", pair.key.as_bytes());
+        let gateway = example.start();
+        let tls = |name: &str| Tls::new(&pair.cert, name);
+        let get = |mut client: Client, host: &str| {
+            let answer = client.try_request("GET", "/", &[("Host", host)], b"");
+            answer.map(|answer| answer.status)
+        };
+        let open = tls("api.example.com").connect(gateway.addr());
+        assert_eq!(get(open, "api.example.com"), Ok(200));
+        let open = tls("api.example.com").connect(gateway.addr());
+        assert_eq!(get(open, "partner.example.com"), Ok(421));
+        let partner = tls("partner.example.com")
+            .identity(&pair)
+            .connect(gateway.addr());
+        assert_eq!(get(partner, "partner.example.com"), Ok(200));
+        let nobody = tls("partner.example.com").try_connect(gateway.addr());
+        let nobody = nobody.is_ok_and(|client| get(client, "partner.example.com").is_ok());
+        assert!(!nobody, "a certificate is required");
+        assert!(tls("elsewhere.test").try_connect(gateway.addr()).is_err());
+        let heard = app.heard();
+        assert_eq!((heard.requests, heard.name.as_deref()), (2, Some("a.test")));
+        let told = String::from_utf8_lossy(&heard.bytes).to_lowercase();
+        assert_eq!(told.matches("client-cert: :mi").count(), 1, "{told}");
     }
 
     pub(super) fn listeners(example: Example) {

@@ -256,6 +256,8 @@ fn every_code_has_a_case() {
     }
     // The file that cannot be read has a test of its own.
     seen.insert("E000".to_owned());
+    // What only time tells has one among the tests of TLS.
+    seen.insert("W050".to_owned());
     let missing: Vec<&str> = CODES
         .iter()
         .map(|(code, _)| *code)

@@ -47,6 +47,19 @@ fn blocks() -> Vec<Block> {
 fn with_config(yaml: &str, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("doorward.yaml"), yaml).unwrap();
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    for (file, names) in [
+        (
+            "a.pem",
+            &["api.pem", "other.pem", "partners.pem", "ca.pem", "gw.pem"][..],
+        ),
+        ("a.key", &["api.key", "other.key", "gw.key"]),
+        ("a.crl", &["partners.crl"]),
+    ] {
+        for name in names {
+            std::fs::copy(data.join(file), folder.path().join(name)).unwrap();
+        }
+    }
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
     run(
         command

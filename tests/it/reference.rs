@@ -35,6 +35,18 @@ fn parse(text: &str) -> Json {
 fn problems(text: &str) -> (Loaded, Vec<Problem>) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("error.html"), "{title}").unwrap();
+    for (name, file) in [
+        ("api.pem", "a.pem"),
+        ("api.key", "a.key"),
+        ("partners.pem", "a.pem"),
+        ("partners.crl", "a.crl"),
+        ("ca.pem", "a.pem"),
+        ("gw.pem", "a.pem"),
+        ("gw.key", "a.key"),
+    ] {
+        let file = root().join("tests/data/tls").join(file);
+        std::fs::copy(file, dir.path().join(name)).unwrap();
+    }
     let path = dir.path().join("doorward.yaml");
     std::fs::write(&path, text).unwrap();
     let mut loaded = config::load(&path, &Environment::Fixed(Default::default()));
@@ -124,6 +136,10 @@ fn close_gaps(document: &mut Json) {
     for listener in document["listeners"].as_object_mut().unwrap().values_mut() {
         if let Some(protocols) = listener.get_mut("protocols").and_then(Json::as_array_mut) {
             protocols.retain(|protocol| !is_empty(protocol));
+        }
+        let certificates = listener.pointer_mut("/tls/certificates");
+        if let Some(certificates) = certificates.and_then(Json::as_array_mut) {
+            certificates.retain(|certificate| !is_empty(certificate));
         }
     }
     let routes = document["routes"].as_array_mut().unwrap();

@@ -74,7 +74,7 @@ fn systemd_hears_when_it_is_ready_reloading_and_stopping() {
             "STATUS=the new config is invalid, the old one was kept",
         ),
         (
-            config.replace("public", "other"),
+            format!("{config}admin: {{ socket: admin.sock }}\n"),
             "STATUS=the new config needs a restart, the old one was kept",
         ),
     ] {

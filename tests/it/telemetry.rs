@@ -351,9 +351,11 @@ fn reloads_are_counted_by_what_became_of_them() {
     reload(&gateway, 0);
     gateway.write_config(&invalid());
     reload(&gateway, 78);
-    let other = config.replace("public:", "private:");
+    let other = config.replace("socket: admin.sock", "socket: other.sock");
+    assert_ne!(other, config);
     gateway.write_config(&other);
-    assert_ne!(run_cli(&["reload"], gateway.dir()).code, 0);
+    let refused = run_cli(&["reload", "--admin", "./admin.sock"], gateway.dir());
+    assert_eq!(refused.code, 1);
     let counts = ["applied", "invalid", "needs_restart"].map(count);
     assert_eq!(counts, [Some(2), Some(1), Some(1)]);
 }

@@ -4,6 +4,8 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
+use pingora::tls::ssl::{SslRef, SslStream};
+
 use super::{DEADLINE, Pattern};
 
 /// A body that is longer is read with `read_some` or `drain`.
@@ -13,6 +15,7 @@ const HEAD_BYTES_MAX: usize = 1024 * 1024;
 /// One connection to the gateway, kept until it is dropped.
 pub(crate) struct Client {
     stream: TcpStream,
+    tls: Option<SslStream<TcpStream>>,
     addr: SocketAddr,
     buffer: Vec<u8>,
     body: Body,
@@ -109,11 +112,30 @@ impl Client {
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
+            tls: None,
             addr,
             buffer: Vec::new(),
             body: Body::Done,
             closed: false,
         })
+    }
+
+    /// A connection whose handshake is done.
+    pub(crate) fn secured(tls: SslStream<TcpStream>, addr: SocketAddr) -> Self {
+        Self {
+            stream: tls.get_ref().try_clone().unwrap(),
+            tls: Some(tls),
+            addr,
+            buffer: Vec::new(),
+            body: Body::Done,
+            closed: false,
+        }
+    }
+
+    /// What the handshake came to.
+    #[track_caller]
+    pub(crate) fn ssl(&self) -> &SslRef {
+        self.tls.as_ref().expect("a connection with TLS").ssl()
     }
 
     /// How long one read may take.
@@ -197,7 +219,10 @@ impl Client {
 
     /// Sends bytes as they are; false when the gateway takes no more (what it answered can still be read).
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> bool {
-        self.stream.write_all(bytes).is_ok()
+        match &mut self.tls {
+            Some(tls) => tls.write_all(bytes).is_ok(),
+            None => self.stream.write_all(bytes).is_ok(),
+        }
     }
 
     /// Sends one chunk of a chunked request; an empty one ends the body.
@@ -436,7 +461,11 @@ impl Client {
     /// Reads once into the buffer.
     fn fill(&mut self) -> Result<(), Ended> {
         let mut space = vec![0; 64 * 1024];
-        let ended = match self.stream.read(&mut space) {
+        let read = match &mut self.tls {
+            Some(tls) => tls.read(&mut space),
+            None => self.stream.read(&mut space),
+        };
+        let ended = match read {
             Ok(0) if self.buffer.is_empty() => Ended::Closed,
             Ok(0) => Ended::Truncated,
             Ok(length) => {

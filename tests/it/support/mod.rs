@@ -17,10 +17,13 @@ mod bulk;
 mod canonical;
 mod canonical_tests;
 mod client;
+pub(crate) mod frames;
 mod gate;
 mod origin;
+mod pki;
 mod process;
 mod reply;
+mod secure;
 mod serve;
 mod tests;
 mod tools;
@@ -28,10 +31,13 @@ mod tools;
 pub(crate) use bulk::{Checksum, Pattern, checksum};
 pub(crate) use canonical::{BodyCheck, Framing, Parsed, Violation, check_request};
 pub(crate) use client::{Client, Ended, Response, get};
+pub(crate) use frames::{Frame, Frames, Outcome};
 pub(crate) use gate::Gate;
 pub(crate) use origin::{ConnectionSeen, Origin, Recorded};
+pub(crate) use pki::{Pair, Pki};
 pub(crate) use process::{Gateway, Output, Process, Setup, run, run_cli};
 pub(crate) use reply::{Early, Reply, Script};
+pub(crate) use secure::{Heard, Tls, TlsOrigin};
 pub(crate) use tools::{
     Browser, Nginx, Node, PythonFiles, calls, chromium_dump, debian, free_port, internet_calls,
     traced,

@@ -344,6 +344,11 @@ impl Setup {
         self
     }
 
+    /// Where a file beside the config is.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self

@@ -1,0 +1,182 @@
+//! Listeners that come, go and move by a reload, and many of them.
+
+use std::net::{SocketAddr, TcpListener};
+
+use super::support::{
+    Client, Frames, Gate, Gateway, Origin, Reply, Response, free_port, get, run_cli,
+};
+
+/// A config with these listeners, each with an answer that names it.
+fn config(listeners: &[(&str, &str)]) -> String {
+    let written = listeners
+        .iter()
+        .map(|(name, rest)| format!("  {name}: {{ {rest} }}\n"));
+    let routes = listeners.iter().map(|(name, _)| {
+        format!("  - {{ name: {name}, match: {{ path: /, listeners: [{name}] }}, respond: {{ text: {name} }} }}\n")
+    });
+    format!(
+        "version: 1\nadmin: {{ socket: admin.sock }}\nlisteners:\n{}routes:\n{}",
+        written.collect::<String>(),
+        routes.collect::<String>()
+    )
+}
+
+#[track_caller]
+fn reload(gateway: &Gateway, config: &str, code: i32) -> String {
+    gateway.write_config(config);
+    let output = run_cli(&["reload", "--admin", "./admin.sock"], gateway.dir());
+    assert_eq!(output.code, code, "{}", output.stderr);
+    output.stderr
+}
+
+fn at(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
+}
+
+#[test]
+fn a_reload_opens_and_closes_listeners() {
+    let (one, two) = (free_port(), free_port());
+    let (a, b) = (
+        format!("address: \"127.0.0.1:{one}\""),
+        format!("address: [\"127.0.0.1:{two}\", \"unix:/tmp/doorward-{two}.sock\"]"),
+    );
+    let start = config(&[("public", "address: \"127.0.0.1:0\""), ("a", &a)]);
+    let gateway = Gateway::spawn(&start);
+    let mut kept = gateway.client();
+    assert_eq!(kept.get("/").text(), "public");
+    let mut leaving = Client::connect(at(one));
+    assert_eq!(leaving.get("/").text(), "a");
+    reload(
+        &gateway,
+        &config(&[("b", &b), ("public", "address: \"127.0.0.1:0\"")]),
+        0,
+    );
+    assert_eq!(get(at(two), "/", "b").text(), "b");
+    assert!(std::path::Path::new(&format!("/tmp/doorward-{two}.sock")).exists());
+    assert!(
+        Client::try_connect(at(one)).is_err(),
+        "nobody listens there"
+    );
+    // Who was connected gets one more answer.
+    let last = leaving.get("/");
+    assert_eq!(
+        (last.text().as_str(), last.header("connection")),
+        ("a", Some("close"))
+    );
+    assert_eq!(kept.get("/").text(), "public");
+    assert_eq!(get(gateway.addr(), "/", "x").text(), "public");
+    let status = run_cli(
+        &["status", "--admin", "./admin.sock", "--format", "json"],
+        gateway.dir(),
+    );
+    assert!(
+        status.stdout.contains(&format!("http://127.0.0.1:{two}"))
+            && !status.stdout.contains(&one.to_string()),
+        "{}",
+        status.stdout
+    );
+    reload(&gateway, &start, 0);
+    assert_eq!(get(at(one), "/", "a").text(), "a");
+    assert!(Client::try_connect(at(two)).is_err());
+    assert!(!std::path::Path::new(&format!("/tmp/doorward-{two}.sock")).exists());
+    assert_eq!(kept.get("/").text(), "public");
+}
+
+#[test]
+fn an_address_that_cannot_be_had_changes_nothing() {
+    let gateway = Gateway::spawn(&config(&[("public", "address: \"127.0.0.1:0\"")]));
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let other = free_port();
+    let (a, b) = (
+        format!("address: \"127.0.0.1:{other}\""),
+        format!("address: \"127.0.0.1:{port}\""),
+    );
+    let said = reload(&gateway, &config(&[("a", &a), ("b", &b)]), 78);
+    assert!(
+        said.contains(&format!("cannot listen on 127.0.0.1:{port}")),
+        "{said}"
+    );
+    assert_eq!(gateway.client().get("/").text(), "public");
+    assert!(
+        Client::try_connect(at(other)).is_err(),
+        "what was opened for nothing is closed"
+    );
+}
+
+#[test]
+fn an_address_may_go_to_another_listener() {
+    let (one, two) = (free_port(), free_port());
+    let (a, b) = (
+        format!("address: \"127.0.0.1:{one}\""),
+        format!("address: \"127.0.0.1:{two}\""),
+    );
+    let gateway = Gateway::spawn(&config(&[
+        ("public", "address: \"127.0.0.1:0\""),
+        ("a", &a),
+        ("b", &b),
+    ]));
+    assert_eq!(get(at(one), "/", "x").text(), "a");
+    reload(
+        &gateway,
+        &config(&[("public", "address: \"127.0.0.1:0\""), ("a", &b), ("b", &a)]),
+        0,
+    );
+    assert_eq!(get(at(one), "/", "x").text(), "b");
+    assert_eq!(get(at(two), "/", "x").text(), "a");
+}
+
+#[test]
+fn a_request_in_flight_outlives_its_listener() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::answer(move |_| Reply::gated_length(200, &[], &[b"late"], &held));
+    let port = free_port();
+    let config = |more: &str| {
+        format!(
+            "version: 1\nadmin: {{ socket: admin.sock }}\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }}{more} }}\n\
+             upstreams: {{ o: {{ targets: [{{ url: \"{}\" }}] }} }}\n\
+             routes: [{{ name: all, match: {{ path_prefix: / }}, upstream: o }}]\n",
+            origin.url()
+        )
+    };
+    let gateway = Gateway::spawn(&config(&format!(
+        ", a: {{ address: \"127.0.0.1:{port}\", protocols: [http1, h2c] }}"
+    )));
+    let mut client = Client::connect(at(port));
+    client.send_request("GET", "/", &[], b"");
+    let mut frames = Frames::connect(at(port));
+    let head = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a.test"),
+        (":path", "/"),
+    ];
+    let stream = frames.begin(&head, super::support::frames::END_STREAM);
+    origin.wait_for(2);
+    reload(&gateway, &config(""), 0);
+    gate.release_many(2);
+    let answer: Response = client.response("GET");
+    assert_eq!(answer.text(), "late");
+    assert_eq!(
+        frames.outcome(stream),
+        super::support::Outcome::Answer("late".to_owned())
+    );
+}
+
+#[test]
+fn there_may_be_64_listeners() {
+    let names: Vec<String> = (0..64).map(|index| format!("l{index}")).collect();
+    let listeners: Vec<(&str, &str)> = names
+        .iter()
+        .map(|name| (name.as_str(), "address: \"127.0.0.1:0\""))
+        .collect();
+    let gateway = Gateway::spawn(&config(&listeners));
+    for name in &names {
+        assert_eq!(get(gateway.addr_of(name), "/", "x").text(), *name);
+    }
+    reload(&gateway, &config(&listeners), 0);
+    for name in &names {
+        assert_eq!(get(gateway.addr_of(name), "/", "x").text(), *name);
+    }
+}
