@@ -39,6 +39,7 @@ class Slow(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"hello")
     do_POST = do_HEAD = do_OPTIONS = do_GET
     def log_message(self, *_): pass
+http.server.ThreadingHTTPServer.handle_error = lambda *_: None  # who goes before the answer goes
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Slow)
 print(server.server_port, flush=True)
 server.serve_forever()
