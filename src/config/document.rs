@@ -8,9 +8,10 @@ use serde::de::{self, Deserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 pub use super::admin::{Admin, Role, TokenSpec};
+pub use super::clients::{ClientTimesSpec, LimitsSpec};
 pub use super::listener::{Listener, Protocol, ProxyProtocol};
 use super::request_test::RequestTest;
-pub use super::runtime::{Drain, Runtime, Threads};
+pub use super::runtime::{Drain, Overload, Runtime, Threads};
 use crate::base::net::Net;
 use crate::base::problem::Place;
 use crate::base::units::Date;

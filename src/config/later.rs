@@ -52,8 +52,8 @@ const DOCUMENT: &[&str] = &[
 const TELEMETRY: &[&str] = &["tracing", "usage"];
 const TELEMETRY_METRICS: &[&str] = &["consumer_label"];
 const ADMIN: &[&str] = &["dashboard"];
-const RUNTIME: &[&str] = &["state_dir", "overload"];
-const LISTENER: &[&str] = &["limits", "timeouts"];
+const RUNTIME: &[&str] = &["state_dir"];
+const LISTENER: &[&str] = &[];
 const LISTENER_TLS: &[&str] = &["ocsp_stapling"];
 const UPSTREAM: &[&str] = &[
     "lambda",
@@ -125,7 +125,6 @@ const OVERRIDE: &[&str] = &[
     "forbidden",
     "invalid_request",
     "circuit_open",
-    "overload",
     "partial",
 ];
 const ASKER: &[&str] = &["consumer", "scopes", "claims"];

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::clients::{ClientTimesSpec, LimitsSpec};
 use super::document::OneOrMany;
 use super::later::Part;
 use super::section::{Section, value_not_yet, without_later};
@@ -33,6 +34,12 @@ pub struct Listener {
     /// Certificates, and what else it takes to speak TLS. Default: none is spoken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<tls::Spec>,
+    /// What its clients may have.
+    #[serde(default)]
+    pub limits: LimitsSpec,
+    /// How long its clients may take.
+    #[serde(default)]
+    pub timeouts: ClientTimesSpec,
     /// Route clauses for what arrives here: between `defaults.routes` and the route's own.
     #[serde(skip)]
     pub defaults: Specs,

@@ -2,6 +2,7 @@
 
 mod admin;
 pub mod audit;
+mod clients;
 mod decode;
 mod diff;
 pub mod document;

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::base::units::Span;
+use crate::base::units::{Share, Span};
 
 /// Process-wide settings.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -16,6 +16,38 @@ pub struct Runtime {
     /// How long what is under way may go on when the process is asked to stop.
     #[serde(default)]
     pub drain: Drain,
+    /// When new requests get 503, so that those under way can be finished.
+    #[serde(default)]
+    pub overload: Overload,
+}
+
+/// When new requests get 503.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Overload {
+    /// The share of the memory that the process may hold: of its control group's, else of the machine's. Default `90%`.
+    #[serde(default = "nearly_all")]
+    pub memory: Share,
+    /// When clients are told to come back, in whole seconds, at least 1. Default `5s`.
+    #[serde(default = "five_seconds")]
+    pub retry_after: Span,
+}
+
+const fn nearly_all() -> Share {
+    Share::from_percent(90)
+}
+
+const fn five_seconds() -> Span {
+    Span::from_secs(5)
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self {
+            memory: nearly_all(),
+            retry_after: five_seconds(),
+        }
+    }
 }
 
 /// How long what is under way may go on, counted from the signal that asks the process to stop.

@@ -59,7 +59,11 @@ pub fn of_fault(
         head.set(&ALLOW, value(&allow.to_string())?);
     }
     if page.status == StatusCode::SERVICE_UNAVAILABLE {
-        head.set(&RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS));
+        let seconds = match fault {
+            Fault::Overload => pages.busy_for(),
+            _ => RETRY_AFTER_SECONDS,
+        };
+        head.set(&RETRY_AFTER, HeaderValue::from(seconds));
     }
     proxy_status(&mut head, exchange, fault)?;
     common(&mut head, exchange);

@@ -111,6 +111,9 @@ pub fn upstream_path<'a>(head: &'a RequestHead, exchange: &'a Exchange) -> &'a s
 /// The clause that decided about the request, by its key in the config.
 #[must_use]
 pub fn decided_by(plan: &Plan, exchange: &Exchange) -> &'static str {
+    if exchange.refused == Some(Fault::Overload) {
+        return "overload";
+    }
     let route = route(plan, exchange);
     exchange
         .events

@@ -42,7 +42,7 @@ pub(super) fn internal(fault: Fault) -> Box<Error> {
 
 async fn write(
     session: &mut Session,
-    state: &State,
+    state: &mut State,
     mut head: ResponseHeader,
     body: Bytes,
 ) -> Result<()> {
@@ -57,6 +57,8 @@ async fn write(
     if !settled {
         session.set_keepalive(None);
     }
+    state.status = Some(status);
+    state.signals.watch.concluded();
     let silent = bodiless || body.is_empty() || session.req_header().method == Method::HEAD;
     session
         .write_response_header(Box::new(head), silent)

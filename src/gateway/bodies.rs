@@ -10,7 +10,8 @@ use crate::exchange::Fault;
 
 /// A piece of the request's body passes.
 pub(super) fn request(body: Option<&Bytes>, state: &mut State) -> Result<()> {
-    state.signals.watch.moved();
+    let bytes = body.map_or(0, Bytes::len);
+    state.signals.watch.uploaded(bytes);
     state.passed.0 += body.map_or(0, |piece| piece.len() as u64);
     if state
         .exchange

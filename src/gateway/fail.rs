@@ -33,7 +33,7 @@ pub(super) async fn answer(
     if begun || client_is_gone(error) {
         return GONE;
     }
-    state.closing |= fault == Fault::ClientError;
+    state.closing |= matches!(fault, Fault::ClientError | Fault::BodyTimeout);
     if answer::fault(session, state, fault).await.is_err() {
         return GONE;
     }
@@ -59,7 +59,10 @@ fn client_is_gone(error: &Error) -> bool {
 /// What an error of Pingora's means.
 pub(super) fn fault(error: &Error) -> Fault {
     if *error.esource() == ErrorSource::Downstream {
-        return Fault::ClientError;
+        return match error.etype() {
+            ErrorType::ReadTimedout => Fault::BodyTimeout,
+            _ => Fault::ClientError,
+        };
     }
     match error.etype() {
         ErrorType::ConnectTimedout => Fault::ConnectTimeout,

@@ -5,6 +5,7 @@ mod attempt;
 mod bodies;
 mod fail;
 mod finish;
+mod pace;
 mod peer;
 mod request;
 mod response;
@@ -114,8 +115,8 @@ impl ProxyHttp for Gateway {
         bodies::request(body.as_ref(), state)
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        peer::choose(state::of(ctx)?)
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        peer::choose(session, state::of(ctx)?)
     }
 
     async fn upstream_request_filter(

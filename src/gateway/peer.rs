@@ -12,10 +12,10 @@ use super::attempt;
 use super::state::State;
 use crate::exchange::Fault;
 use crate::flow;
-use crate::upstream::Proof;
+use crate::upstream::{Proof, for_upgrade};
 
 /// Chooses the target of one attempt.
-pub(super) fn choose(state: &mut State) -> Result<Box<HttpPeer>> {
+pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPeer>> {
     // After an address that took no connection comes the next one of the same target.
     let again = state.picked.take().filter(|_| state.unreachable > 0);
     let picked = again.or_else(|| flow::upstream(&state.plan, &state.exchange)?.pick());
@@ -35,6 +35,9 @@ pub(super) fn choose(state: &mut State) -> Result<Box<HttpPeer>> {
         watch.uploads();
         // Pingora reads while it still sends: that the client takes its time is no silence of the target.
         peer.options.read_timeout = Some(times.total_to_head.max(times.read()));
+    }
+    if session.is_upgrade_req() {
+        for_upgrade(&mut peer);
     }
     state.exchange.attempts = state.exchange.attempts.saturating_add(1);
     state.exchange.target = Some(Arc::clone(&target.authority));

@@ -9,7 +9,9 @@ use super::conflicts::{shadowed, tie};
 use super::environments;
 use super::matching::{self, Matching};
 use super::pages::Pages;
-use super::{Action, Entrance, EnvironmentHost, Listener, Plan, Route, Site, request_tests, times};
+use super::{
+    Action, Clients, Entrance, EnvironmentHost, Listener, Plan, Route, Site, request_tests, times,
+};
 use crate::base::net::NetSet;
 use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::config::document::{self, Document, Named};
@@ -37,7 +39,9 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     let html = document
         .files
         .get(&Place::root().key("errors").key("html_file"));
-    let pages = Arc::new(Pages::compile(&document.errors, html, problems));
+    let pages = Pages::compile(&document.errors, html, problems);
+    let busy = document.runtime.overload.retry_after.duration();
+    let pages = Arc::new(pages.busy(busy));
     let mut compiler = Compiler::new(document, &upstreams, problems);
     compiler.check_listeners();
     let matchings = compiler.matchings();
@@ -58,6 +62,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
         generation: 1,
         threads,
         drain: document.runtime.drain,
+        overload: document.runtime.overload,
         listeners,
         upstreams,
         pages,
@@ -249,6 +254,8 @@ impl<'a> Compiler<'a> {
             let entrance = Entrance::compile(item, &document.files, self.problems);
             let site = self.site(item, matchings, environments);
             let Some(site) = site else { continue };
+            let (limits, times) = (&item.spec.limits, &item.spec.timeouts);
+            let clients = Clients::compile(limits, times, &item.place, self.problems);
             listeners.push(Listener {
                 name: item.name.as_str().into(),
                 addresses: item.spec.address.0.clone(),
@@ -260,6 +267,7 @@ impl<'a> Compiler<'a> {
                     .copied()
                     .collect::<NetSet>(),
                 entrance,
+                clients,
                 site: Arc::new(site),
                 retired: false,
             });

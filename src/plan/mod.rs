@@ -3,6 +3,7 @@
 mod action;
 mod admin;
 mod certificates;
+mod clients;
 mod compile;
 mod conflicts;
 mod entrance;
@@ -21,6 +22,7 @@ use std::time::Duration;
 pub use action::{Redirection, Response};
 pub use admin::AdminDoors;
 use arc_swap::ArcSwap;
+pub use clients::Clients;
 pub use compile::compile;
 pub use entrance::{Balancers, Entrance};
 pub use pages::{Page, Pages};
@@ -28,7 +30,7 @@ pub use pages::{Page, Pages};
 use crate::base::net::{ListenAddress, NetSet};
 use crate::base::problem::Place;
 use crate::base::task::{Spawner, TaskGuard};
-use crate::config::document::Drain;
+use crate::config::document::{Drain, Overload};
 use crate::policy::Chain;
 use crate::router::{HostPattern, Router};
 use crate::telemetry::{self, RouteMetrics, Telemetry, UpstreamMetrics};
@@ -48,6 +50,8 @@ pub struct Plan {
     pub threads: Option<u16>,
     /// How long what is under way may go on when the process is asked to stop.
     pub drain: Drain,
+    /// When new requests are sent away.
+    pub overload: Overload,
     /// Where clients connect.
     pub listeners: Vec<Listener>,
     /// Where requests go.
@@ -78,6 +82,8 @@ pub struct Listener {
     pub trusted: NetSet,
     /// What comes before HTTP, and which HTTP it is.
     pub entrance: Entrance,
+    /// What its clients may have, and how long they may take.
+    pub clients: Clients,
     /// What is served.
     pub site: Arc<Site>,
     /// Whether it was taken out of the config: who is connected gets one more answer.
@@ -93,6 +99,7 @@ impl Listener {
             hosts: self.hosts.clone(),
             trusted: self.trusted.clone(),
             entrance: self.entrance.clone(),
+            clients: self.clients,
             site: Arc::clone(&self.site),
             retired: true,
         }

@@ -1,6 +1,7 @@
 //! Answers of our own to faults: as a problem (RFC 9457), as a page for browsers, as a status for gRPC.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -20,7 +21,11 @@ pub struct Pages {
     words: HashMap<Fault, Words>,
     type_base: Box<str>,
     page: Box<str>,
+    busy_for: u64,
 }
+
+/// When to come back after an overload, where nothing is written: seconds.
+const BUSY_FOR: u64 = 5;
 
 #[derive(Debug)]
 struct Words {
@@ -80,7 +85,20 @@ impl Pages {
             words: words(spec),
             type_base: base.into(),
             page: page.unwrap_or_else(|| PAGE.to_owned()).into(),
+            busy_for: BUSY_FOR,
         }
+    }
+
+    /// The same, and after an overload clients are told to come back after so long.
+    pub(super) fn busy(mut self, time: Duration) -> Self {
+        self.busy_for = time.as_secs().max(1);
+        self
+    }
+
+    /// When clients are told to come back after an overload: seconds.
+    #[must_use]
+    pub const fn busy_for(&self) -> u64 {
+        self.busy_for
     }
 
     /// The built-in answers.
@@ -90,6 +108,7 @@ impl Pages {
             words: words(&Errors::default()),
             type_base: TYPE_BASE.into(),
             page: PAGE.into(),
+            busy_for: BUSY_FOR,
         }
     }
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
@@ -14,17 +13,16 @@ use pingora::protocols::tls::{SslStream, TlsRef};
 use pingora::tls::ssl::NameType;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::connection::{self, IDLE_MAX, Shared};
+use super::caps::{Seat, Turn};
+use super::connection::{self, Shared};
 use super::drain::Presence;
 use super::http2;
 use super::stream::ClientStream;
 use super::transport::Transport;
 use crate::base::proxy_protocol::{self, Header};
-use crate::plan::{Balancers, Entrance};
+use crate::exchange::Fault;
+use crate::plan::{Balancers, Clients, Entrance, Listener};
 use crate::tls::{ClientCertificate, Hello, Secured, Site, UNRECOGNIZED_NAME, read_hello};
-
-/// How long everything may take that comes before HTTP.
-const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// How one connection came in.
 pub(super) struct Arrival {
@@ -50,6 +48,7 @@ pub(super) async fn serve(
     (listener, peer): (usize, Option<SocketAddr>),
     shared: Arc<Shared>,
     mut presence: Presence,
+    _seat: Seat,
 ) {
     let arrival = Arrival {
         listener,
@@ -69,7 +68,7 @@ pub(super) async fn serve(
         return connection::serve(stream, arrival, shared, presence).await;
     }
     // It is large, and over before the first request.
-    let entering = Box::pin(enter(io, arrival, &entered.entrance));
+    let entering = Box::pin(enter(io, arrival, entered));
     let come = tokio::select! {
         biased;
         come = entering => come,
@@ -89,24 +88,44 @@ pub(super) async fn serve(
     }
 }
 
+/// Tells somebody for whom there is no place to come back later; only who speaks HTTP/1 without TLS understands.
+pub(super) async fn turn_away(
+    io: L4Stream,
+    (listener, peer): (usize, Option<SocketAddr>),
+    shared: Arc<Shared>,
+    _turn: Turn,
+) {
+    let plan = shared.plans.load();
+    let listener = plan.listeners.get(listener);
+    if listener.is_none_or(|listener| {
+        let entrance = &listener.entrance;
+        entrance.tls.is_some() || entrance.balancers.is_some() || !entrance.offer.http1
+    }) {
+        return;
+    }
+    let mut stream = ClientStream::new(Transport::Plain(io));
+    connection::refuse(&mut stream, &shared, peer, Fault::Overload).await;
+}
+
 async fn enter(
     mut io: L4Stream,
     mut arrival: Arrival,
-    listener: &Entrance,
+    entered: &Listener,
 ) -> io::Result<(Speech, Arrival)> {
+    let (listener, clients) = (&entered.entrance, &entered.clients);
     if let Some(balancers) = &listener.balancers {
-        let client = announced(&mut io, arrival.peer, balancers).await?;
+        let client = announced(&mut io, arrival.peer, balancers, clients).await?;
         arrival.peer = client.or(arrival.peer);
     }
     let Some(site) = &listener.tls else {
         let speech = if listener.h2c {
-            preface(Transport::Plain(io), listener).await?
+            preface(Transport::Plain(io), listener, clients).await?
         } else {
             Speech::Http1(Box::new(ClientStream::new(Transport::Plain(io))))
         };
         return Ok((speech, arrival));
     };
-    let secured = tokio::time::timeout(HANDSHAKE_TIME_MAX, secure(io, site));
+    let secured = tokio::time::timeout(clients.handshake, secure(io, site));
     let (stream, secured) = secured.await??;
     arrival.secured = Some(secured);
     let http2 = stream.ssl().selected_alpn_protocol() == Some(b"h2");
@@ -123,6 +142,7 @@ async fn announced(
     io: &mut L4Stream,
     peer: Option<SocketAddr>,
     balancers: &Balancers,
+    clients: &Clients,
 ) -> io::Result<Option<SocketAddr>> {
     // Who can connect to a unix socket is said by its file.
     if !peer.is_none_or(|peer| balancers.from.contains(peer.ip())) {
@@ -133,9 +153,9 @@ async fn announced(
         };
     }
     let patience = if balancers.required {
-        HANDSHAKE_TIME_MAX
+        clients.handshake
     } else {
-        IDLE_MAX
+        clients.idle
     };
     let mut bytes = BytesMut::with_capacity(512);
     if tokio::time::timeout(patience, io.read_buf(&mut bytes)).await?? == 0 {
@@ -162,7 +182,7 @@ async fn announced(
             }
         }
     };
-    tokio::time::timeout(HANDSHAKE_TIME_MAX, whole).await?
+    tokio::time::timeout(clients.handshake, whole).await?
 }
 
 /// The handshake.
@@ -191,9 +211,9 @@ async fn secure(mut io: L4Stream, site: &Site) -> io::Result<(SslStream<L4Stream
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Sees by its first bytes whether a client speaks HTTP/2; what was read is put back.
-async fn preface(io: Transport, listener: &Entrance) -> io::Result<Speech> {
+async fn preface(io: Transport, listener: &Entrance, clients: &Clients) -> io::Result<Speech> {
     let mut stream = Box::new(ClientStream::new(io));
-    let first = tokio::time::timeout(IDLE_MAX, stream.fill()).await??;
+    let first = tokio::time::timeout(clients.idle, stream.fill()).await??;
     if first == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
@@ -205,7 +225,7 @@ async fn preface(io: Transport, listener: &Entrance) -> io::Result<Speech> {
         }
         io::Result::Ok(())
     };
-    tokio::time::timeout(HANDSHAKE_TIME_MAX, rest).await??;
+    tokio::time::timeout(clients.handshake, rest).await??;
     if stream.ahead().starts_with(PREFACE) {
         return Ok(Speech::Http2(stream.into_transport()));
     }

@@ -15,32 +15,22 @@ use tokio::time::timeout;
 
 use super::arrival::Arrival;
 use super::body::BodyEnd;
+use super::caps::Caps;
 use super::deadline;
 use super::drain::{Drain, Presence};
 use super::loan::Home;
+use super::pressure::Pressure;
 use super::stream::ClientStream;
 use crate::base::clock::SharedClock;
 use crate::base::forwarded::Scheme;
 use crate::base::task::Spawner;
 use crate::exchange::{
-    Exchange, Fault, Framing, HeadLimits, Next, RequestId, check_head, end_of_head,
-    leading_empty_lines,
+    Exchange, Fault, Framing, Next, RequestId, check_head, end_of_head, leading_empty_lines,
 };
 use crate::flow::{raw_answer, read_head};
 use crate::gateway::{Proxy, Rest, Signals, State, rest_of};
-use crate::plan::PlanHandle;
+use crate::plan::{Clients, PlanHandle};
 use crate::telemetry::{Record, Recording, Telemetry};
-
-/// How long a connection may be idle between two requests.
-pub(super) const IDLE_MAX: Duration = Duration::from_secs(60);
-/// How long a head may take, from its first byte to its last.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
-/// How long a body may be silent.
-const BODY_SILENCE_MAX: Duration = Duration::from_secs(30);
-/// How long a client may take to take what is written to it.
-pub(super) const WRITE_TIME_MAX: Duration = Duration::from_secs(30);
-/// How many requests one connection may carry; then it is made anew, which frees what it holds.
-pub(super) const REQUESTS_MAX: u32 = 1000;
 
 /// What every connection needs.
 pub(super) struct Shared {
@@ -52,14 +42,28 @@ pub(super) struct Shared {
     pub(super) drain: Drain,
     /// Whether it does, as Pingora asks it.
     pub(super) shutdown: watch::Receiver<bool>,
-    pub(super) limits: HeadLimits,
+    pub(super) caps: Caps,
+    pub(super) pressure: Pressure,
     pub(super) spawner: Spawner,
+}
+
+impl Shared {
+    /// What clients of a listener may have now.
+    pub(super) fn clients(&self, listener: usize) -> Clients {
+        let plan = self.plans.load();
+        let listener = plan.listeners.get(listener);
+        listener
+            .map(|listener| listener.clients)
+            .unwrap_or_default()
+    }
 }
 
 /// One head: as the request path gets it, and as it was sent.
 struct RawHead {
     canonical: BytesMut,
     received: BytesMut,
+    /// How long the client may send or take nothing.
+    silence: Duration,
 }
 
 /// What came of waiting for a head.
@@ -77,13 +81,14 @@ pub(super) async fn serve(
     mut presence: Presence,
 ) {
     let (home, no_request) = (Home::default(), Signals::default());
-    for served in 1..=REQUESTS_MAX {
-        if !begins(&mut stream, &mut presence).await {
+    for served in 1u32.. {
+        let clients = shared.clients(arrival.listener);
+        if !begins(&mut stream, clients.idle, &mut presence).await {
             return;
         }
         let head = tokio::select! {
             biased;
-            head = next_head(&mut stream, &shared.limits) => head,
+            head = next_head(&mut stream, &clients) => head,
             () = presence.over(&no_request) => return,
         };
         let length = match head {
@@ -92,16 +97,18 @@ pub(super) async fn serve(
             Head::Refused(fault) => return refuse(&mut stream, &shared, arrival.peer, fault).await,
         };
         let raw = stream.take(length);
-        match check_head(&raw, &shared.limits) {
+        match check_head(&raw, &clients.head) {
             Ok((head, framing)) => {
                 let mut state = state(&arrival, &shared, framing);
-                let last = served == REQUESTS_MAX || framing.next == Next::Anything;
-                state.closing = last || is_retired(&state);
+                let last = served >= clients.requests || framing.next == Next::Anything;
+                state.closing = last || is_retired(&state) || shared.pressure.is_high();
+                state.signals.watch.expect(clients.min_rate, clients.write);
                 stream.begin(BodyEnd::of(&framing), Arc::clone(&state.signals));
                 let _active = shared.telemetry.began();
                 let head = RawHead {
                     canonical: head,
                     received: raw,
+                    silence: clients.write,
                 };
                 match request((stream, head), state, &shared, &home, &mut presence).await {
                     Some(next) => stream = next,
@@ -122,19 +129,20 @@ fn last_was_incomplete(stream: &ClientStream) -> bool {
 }
 
 /// Waits long for the first byte of a request; `false`: none comes, or it is too late for one.
-async fn begins(stream: &mut ClientStream, presence: &mut Presence) -> bool {
+async fn begins(stream: &mut ClientStream, idle: Duration, presence: &mut Presence) -> bool {
     if !stream.ahead().is_empty() {
         return true;
     }
     tokio::select! {
         biased;
-        filled = timeout(IDLE_MAX, stream.fill()) => matches!(filled, Ok(Ok(1..))),
+        filled = timeout(idle, stream.fill()) => matches!(filled, Ok(Ok(1..))),
         () = presence.idle_over() => false,
     }
 }
 
 /// Waits for the rest of a head, not so long.
-async fn next_head(stream: &mut ClientStream, limits: &HeadLimits) -> Head {
+async fn next_head(stream: &mut ClientStream, clients: &Clients) -> Head {
+    let limits = &clients.head;
     let whole = async {
         let mut searched = 0;
         loop {
@@ -165,7 +173,7 @@ async fn next_head(stream: &mut ClientStream, limits: &HeadLimits) -> Head {
             }
         }
     };
-    timeout(HEAD_TIME_MAX, whole)
+    timeout(clients.header, whole)
         .await
         .unwrap_or(Head::Refused(Fault::HeaderTimeout))
 }
@@ -181,6 +189,9 @@ pub(super) fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box
     exchange.listener = arrival.listener;
     exchange.secured.clone_from(&arrival.secured);
     exchange.peer = arrival.peer.map(|peer| -> IpAddr { peer.ip() });
+    if shared.pressure.is_high() {
+        exchange.refused = Some(Fault::Overload);
+    }
     Box::new(State {
         plan: shared.plans.load(),
         exchange,
@@ -210,9 +221,10 @@ async fn request(
     let stream: Stream = Box::new(home.lend(stream, Arc::clone(&signals)));
     let mut session = ServerSession::new_http1(stream);
     session.set_pipelined_prefix(head.canonical);
-    session.set_keepalive(Some(IDLE_MAX.as_secs()));
-    session.set_read_timeout(Some(BODY_SILENCE_MAX));
-    session.set_write_timeout(Some(WRITE_TIME_MAX));
+    // Only whether there is one: the connection is read by us between two requests.
+    session.set_keepalive(Some(60));
+    session.set_read_timeout(Some(head.silence));
+    session.set_write_timeout(Some(head.silence));
     session.set_connection_user_context(Some(state));
     let process = shared.proxy.process_new_http(session, &shared.shutdown);
     let ended = tokio::select! {
@@ -252,7 +264,7 @@ async fn give_up(raw: &[u8], signals: &Signals, shared: &Shared, home: &Home, fa
 }
 
 /// Answers what never became a request, and closes: where the next one begins nobody can say.
-async fn refuse(
+pub(super) async fn refuse(
     stream: &mut ClientStream,
     shared: &Shared,
     peer: Option<SocketAddr>,
@@ -298,7 +310,11 @@ pub(super) fn note_refusal(
         client: peer.map(|peer| crate::base::net::canonical_ip(peer.ip())),
         status: fault.meaning().status.as_u16(),
         error_type: Some(fault.code()),
-        decided_by: "http",
+        decided_by: if fault == Fault::Overload {
+            "overload"
+        } else {
+            "http"
+        },
         protocol,
         ..Record::default()
     };

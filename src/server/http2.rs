@@ -14,25 +14,22 @@ use pingora::protocols::{Digest, Stream};
 use tokio::sync::Notify;
 
 use super::arrival::Arrival;
-use super::connection::{IDLE_MAX, REQUESTS_MAX, Shared, WRITE_TIME_MAX, note_refusal, state};
+use super::connection::{Shared, note_refusal, state};
 use super::deadline;
 use super::drain::Presence;
 use super::frames::Frames;
 use super::transport::Transport;
-use crate::exchange::{Fault, Framing, HeadLimits, check_http2_head};
+use crate::exchange::{Fault, Framing, check_http2_head};
 use crate::gateway::{Signals, admit, rest_of};
+use crate::plan::Clients;
 
 /// How many requests of one connection may be so malformed that they never become one; h2 counts the others.
 const MALFORMED_MAX: usize = 32;
-/// How many streams a client may have open.
-const STREAMS_MAX: u32 = 100;
 /// How much of a body may be on its way, for one stream and for all of a connection.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How much of an answer waits for its client, for each stream.
 const SEND_BUFFER: usize = 64 * 1024;
-/// How long a client may take for its first frames.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// How long it may take to go, once it has nothing left to wait for.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -76,13 +73,14 @@ impl Open {
     }
 }
 
-fn options(limits: &HeadLimits) -> H2Options {
+fn options(clients: &Clients) -> H2Options {
+    let limits = &clients.head;
     let mut options = default_h2_options();
     // RFC 9113 section 6.5.2 counts 32 bytes more for each line; what is left is for the target.
     let lines = limits.headers * 32 + limits.uri + limits.header_bytes;
     options
         .max_header_list_size(u32::try_from(lines).unwrap_or(u32::MAX))
-        .max_concurrent_streams(STREAMS_MAX)
+        .max_concurrent_streams(clients.http2_streams)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
@@ -104,8 +102,9 @@ pub(super) async fn serve(
         proxy_digest: None,
         socket_digest: stream.get_socket_digest(),
     });
-    let greeting = handshake(stream, Some(options(&shared.limits)));
-    let Ok(Ok(mut connection)) = tokio::time::timeout(PATIENCE, greeting).await else {
+    let clients = shared.clients(arrival.listener);
+    let greeting = handshake(stream, Some(options(&clients)));
+    let Ok(Ok(mut connection)) = tokio::time::timeout(clients.handshake, greeting).await else {
         return;
     };
     let (mut last, no_request) = (shared.drain.join(), Signals::default());
@@ -113,7 +112,7 @@ pub(super) async fn serve(
     let open = Arc::new(Open::default());
     let (mut going, mut malformed, mut served) = (false, 0, 0);
     loop {
-        let wait = if going { GOODBYE } else { IDLE_MAX };
+        let wait = if going { GOODBYE } else { clients.idle };
         let accepted = tokio::select! {
             biased;
             () = presence.asked_to_stop(), if !going => {
@@ -151,7 +150,7 @@ pub(super) async fn serve(
         let plan = shared.plans.load();
         let listener = plan.listeners.get(arrival.listener);
         let retired = listener.is_none_or(|listener| listener.retired);
-        if (served == REQUESTS_MAX || retired) && !going {
+        if (served >= clients.requests || retired) && !going {
             connection.graceful_shutdown();
             going = true;
         }
@@ -166,7 +165,8 @@ async fn request(
     _stay: Stay,
 ) {
     let body = !session.is_body_empty();
-    let checked = check_http2_head(session.req_header_mut(), &shared.limits);
+    let clients = shared.clients(arrival.listener);
+    let checked = check_http2_head(session.req_header_mut(), &clients.head);
     let (framing, refused) = match checked {
         Ok(mut framing) => {
             // Whoever goes on in HTTP/1 has to say where the body ends.
@@ -176,14 +176,18 @@ async fn request(
         Err(fault) => (Framing::default(), Some(fault)),
     };
     let mut state = state(&arrival, &shared, framing);
-    state.exchange.refused = refused;
+    state.exchange.refused = refused.or(state.exchange.refused);
     state.exchange.version = Version::HTTP_2;
     let signals = Arc::clone(&state.signals);
+    signals.watch.expect(clients.min_rate, clients.write);
+    if body {
+        signals.watch.streams_body();
+    }
     admit(session.req_header_mut(), state);
     let _active = shared.telemetry.began();
     let head = session.req_header().clone();
     let mut session = ServerSession::new_http2(session);
-    session.set_write_timeout(Some(WRITE_TIME_MAX));
+    session.set_write_timeout(Some(clients.write));
     let mut presence = shared.drain.join();
     let process = shared.proxy.process_new_http(session, &shared.shutdown);
     let ended = tokio::select! {

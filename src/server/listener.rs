@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use pingora::protocols::l4::stream::Stream as L4Stream;
@@ -11,6 +12,7 @@ use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::oneshot;
 
 use super::arrival;
+use super::caps::{Full, Seat};
 use super::close;
 use super::connection::Shared;
 use super::drain::Presence;
@@ -151,14 +153,26 @@ pub(super) async fn accept(
         ..
     } = bound;
     let metrics = shared.telemetry.listener(&name);
+    let count = shared.caps.listener(&name);
     let serve = |stream, peer| {
-        let presence = shared.drain.join();
-        let (connected, shared) = (metrics.connected(), Arc::clone(&shared));
-        let entered = arrival::serve(stream, (listener, peer), Arc::clone(&shared), presence);
-        shared.spawner.detach(async move {
-            entered.await;
-            drop(connected);
-        });
+        let (shared, presence) = (Arc::clone(&shared), shared.drain.join());
+        let (spawner, came) = (shared.spawner.clone(), (listener, peer));
+        match seat(&shared, &count, listener, peer) {
+            Ok(seat) => {
+                let connected = metrics.connected();
+                let entered = arrival::serve(stream, came, shared, presence, seat);
+                spawner.detach(async move {
+                    entered.await;
+                    drop(connected);
+                });
+            }
+            Err(full) => {
+                metrics.refused(full.code());
+                if let Some(turn) = shared.caps.turn_away(full) {
+                    spawner.detach(arrival::turn_away(stream, came, shared, turn));
+                }
+            }
+        }
     };
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -184,6 +198,29 @@ pub(super) async fn accept(
     if let Err(error) = close::gently(socket, serve).await {
         log::warn!(listener:% = name, error:% = error; "who waited to be accepted may be lost");
     }
+}
+
+/// A seat for one more connection, if there is one.
+fn seat(
+    shared: &Shared,
+    count: &Arc<AtomicU32>,
+    listener: usize,
+    peer: Option<SocketAddr>,
+) -> Result<Seat, Full> {
+    let plan = shared.plans.load();
+    let Some(listener) = plan.listeners.get(listener) else {
+        return shared.caps.enter(count, None, None);
+    };
+    let clients = &listener.clients;
+    // Behind a proxy there are many.
+    let is_proxy = |ip| {
+        let balancers = listener.entrance.balancers.as_ref();
+        let balancer = balancers.is_some_and(|balancers| balancers.from.contains(ip));
+        balancer || listener.trusted.contains(ip)
+    };
+    let ip = peer.map(|peer| peer.ip()).filter(|ip| !is_proxy(*ip));
+    let of_one = ip.map(|ip| (ip, clients.connections_per_ip));
+    shared.caps.enter(count, clients.connections, of_one)
 }
 
 pub(super) async fn next(socket: &Socket) -> io::Result<(L4Stream, Option<SocketAddr>)> {

@@ -2,6 +2,7 @@
 
 mod arrival;
 mod body;
+mod caps;
 mod close;
 mod connection;
 mod deadline;
@@ -12,6 +13,7 @@ mod frames;
 mod http2;
 mod listener;
 mod loan;
+mod pressure;
 mod reload;
 mod sockets;
 mod stream;
@@ -27,17 +29,18 @@ use pingora::server::configuration::ServerConf;
 use crate::base::clock::SharedClock;
 use crate::base::control::Control;
 use crate::base::task::{Spawner, TaskGuard};
-use crate::exchange::HeadLimits;
 use crate::gateway::{Gateway, Proxy};
 use crate::plan::{Plan, PlanHandle};
 use crate::telemetry::Telemetry;
 use crate::upstream::Names;
+use caps::Caps;
 use connection::Shared;
 pub use doors::{OpenDoor, open as open_doors};
 use drain::Drain;
 pub use drain::Left;
 pub use files::FileWatch;
 pub use listener::{Bound, bind};
+use pressure::Pressure;
 use reload::Parts;
 pub use reload::{Candidate, Loader, Moment, Reloader};
 use sockets::Sockets;
@@ -108,6 +111,7 @@ pub async fn start(
     let proxy = proxy(&telemetry);
     let drain = Drain::new();
     let plans = Arc::new(PlanHandle::new(plan, tasks));
+    let pressure = Pressure::default();
     let shared = Arc::new(Shared {
         plans: Arc::clone(&plans),
         proxy: Arc::new(proxy),
@@ -115,7 +119,8 @@ pub async fn start(
         clock: Arc::clone(&clock),
         shutdown: drain.shutdown(),
         drain,
-        limits: HeadLimits::default(),
+        caps: Caps::new(pressure::connections_max()),
+        pressure: pressure.clone(),
         spawner: spawner.clone(),
     });
     let tcp = bound.iter().filter_map(Bound::tcp).collect();
@@ -132,7 +137,7 @@ pub async fn start(
         sockets: Arc::clone(&sockets),
     }));
     control.note(shown);
-    let mut open = Vec::new();
+    let mut open = vec![spawner.spawn(pressure.watch(Arc::clone(&shared.plans)))];
     for door in doors {
         let control: Arc<dyn Control> = Arc::clone(&control) as Arc<dyn Control>;
         let telemetry = Arc::clone(&telemetry);

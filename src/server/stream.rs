@@ -114,6 +114,14 @@ impl ClientStream {
     }
 }
 
+/// How much of it went.
+fn went(written: &Poll<io::Result<usize>>) -> Poll<usize> {
+    match written {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(written) => Poll::Ready(*written.as_ref().unwrap_or(&0)),
+    }
+}
+
 impl AsyncRead for ClientStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -133,7 +141,16 @@ impl AsyncRead for ClientStream {
         }
         let before = buf.filled().len();
         if this.ahead.is_empty() {
-            ready!(Pin::new(this.io.get_mut()).poll_read(cx, buf))?;
+            let read = Pin::new(this.io.get_mut()).poll_read(cx, buf);
+            if !tunnel {
+                let bytes = buf.filled().len() - before;
+                this.signals.watch.read(if read.is_ready() {
+                    Poll::Ready(bytes)
+                } else {
+                    Poll::Pending
+                });
+            }
+            ready!(read)?;
         } else {
             let length = this.ahead.len().min(buf.remaining());
             buf.put_slice(this.ahead.get(..length).unwrap_or_default());
@@ -157,12 +174,15 @@ impl AsyncWrite for ClientStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.signals.watch.wrote(&written);
+        self.signals.watch.wrote(went(&written));
         written
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
-        self.signals.watch.wrote(&flushed);
+        self.signals.watch.wrote(match &flushed {
+            Poll::Ready(_) => Poll::Ready(0),
+            Poll::Pending => Poll::Pending,
+        });
         flushed
     }
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -174,7 +194,7 @@ impl AsyncWrite for ClientStream {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.signals.watch.wrote(&written);
+        self.signals.watch.wrote(went(&written));
         written
     }
     fn is_write_vectored(&self) -> bool {

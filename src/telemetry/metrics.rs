@@ -37,6 +37,7 @@ pub(super) struct Metrics {
     upstream_connections: IntCounterVec,
     upstream_retries: IntCounterVec,
     connections: IntCounterVec,
+    connections_refused: IntCounterVec,
     connections_active: IntGaugeVec,
     pub(super) config: ConfigMetrics,
     pub(super) active: IntGauge,
@@ -72,7 +73,12 @@ pub struct UpstreamMetrics {
 pub struct ListenerMetrics {
     total: IntCounter,
     active: IntGauge,
+    /// In the order of [`REFUSALS`].
+    refused: [IntCounter; REFUSALS.len()],
 }
+
+/// Why a connection is turned away.
+pub(super) const REFUSALS: [&str; 2] = ["connections", "connections_per_ip"];
 
 /// A connection that is open for as long as this lives.
 #[derive(Debug)]
@@ -126,6 +132,11 @@ impl Metrics {
                 "doorward_connections_total",
                 "Connections accepted from clients",
                 &["listener"],
+            )?,
+            connections_refused: register.counters(
+                "doorward_connections_refused_total",
+                "Connections that were turned away, because one of these limits was reached",
+                &["listener", "limit"],
             )?,
             connections_active: registered(
                 &registry,
@@ -220,6 +231,8 @@ impl Metrics {
         ListenerMetrics {
             total: self.connections.with_label_values(&[name]),
             active: self.connections_active.with_label_values(&[name]),
+            refused: REFUSALS
+                .map(|limit| self.connections_refused.with_label_values(&[name, limit])),
         }
     }
 
@@ -344,6 +357,14 @@ impl ListenerMetrics {
         self.total.inc();
         self.active.inc();
         Connected(self.active.clone())
+    }
+
+    /// A connection was turned away because of this one of [`REFUSALS`].
+    pub fn refused(&self, limit: &str) {
+        let at = REFUSALS.iter().position(|known| *known == limit);
+        if let Some(counter) = at.and_then(|at| self.refused.get(at)) {
+            counter.inc();
+        }
     }
 }
 

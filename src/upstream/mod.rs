@@ -1,5 +1,6 @@
 //! Where requests go: a group of targets with one name, and the choice among them.
 
+mod patient;
 mod pick;
 mod resolve;
 mod secure;
@@ -21,6 +22,7 @@ use pingora_load_balancing::discovery::ServiceDiscovery;
 use pingora_load_balancing::{Backend, Backends, Extensions};
 
 use crate::base::task::{Spawner, TaskGuard};
+pub use patient::for_upgrade;
 use pick::Schedule;
 pub use resolve::{Found, NameError, Names, SystemNames};
 use secure::Manner;

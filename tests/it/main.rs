@@ -12,6 +12,7 @@ mod explain;
 mod files;
 mod hostile;
 mod http2;
+mod limits;
 mod listeners;
 mod mission;
 mod plans;

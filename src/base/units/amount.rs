@@ -114,6 +114,12 @@ fn size_stem(unit: &str) -> String {
 pub struct ByteRate(NonZeroU64);
 
 impl ByteRate {
+    /// So many bytes in a second; for defaults.
+    #[must_use]
+    pub const fn from_bytes(bytes: NonZeroU64) -> Self {
+        Self(bytes)
+    }
+
     /// Bytes in a second.
     #[must_use]
     pub const fn bytes_per_second(self) -> u64 {
@@ -364,6 +370,13 @@ impl Share {
     #[must_use]
     pub const fn parts(self) -> u32 {
         self.0
+    }
+
+    /// This share of `whole`, rounded down.
+    #[must_use]
+    pub fn of(self, whole: u64) -> u64 {
+        let share = u128::from(whole) * u128::from(self.0) / u128::from(Self::WHOLE);
+        u64::try_from(share).unwrap_or(u64::MAX)
     }
 
     /// From 0 to 1.
