@@ -39,6 +39,7 @@ examples! {
     headers,
     interpolation,
     lifecycle,
+    limits,
     listeners,
     log,
     maintenance,
@@ -532,6 +533,14 @@ mod exercises {
         assert_eq!((heard.requests, heard.name.as_deref()), (2, Some("a.test")));
         let told = String::from_utf8_lossy(&heard.bytes).to_lowercase();
         assert_eq!(told.matches("client-cert: :mi").count(), 1, "{told}");
+    }
+
+    pub(super) fn limits(example: Example) {
+        let app = named("app");
+        let gateway = example.target(3001, &app).start();
+        let path = |length: usize| format!("/{}", "a".repeat(length - 1));
+        ask(&gateway, &path(2048), &[]).expect(200);
+        ask(&gateway, &path(2049), &[]).expect(414);
     }
 
     pub(super) fn listeners(example: Example) {
