@@ -59,9 +59,11 @@ pub fn of_fault(
         head.set(&ALLOW, value(&allow.to_string())?);
     }
     if page.status == StatusCode::SERVICE_UNAVAILABLE {
-        let seconds = match fault {
-            Fault::Overload => pages.busy_for(),
-            _ => RETRY_AFTER_SECONDS,
+        let overload = fault == Fault::Overload;
+        let seconds = if overload {
+            pages.busy_for()
+        } else {
+            RETRY_AFTER_SECONDS
         };
         head.set(&RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -59,9 +59,11 @@ fn client_is_gone(error: &Error) -> bool {
 /// What an error of Pingora's means.
 pub(super) fn fault(error: &Error) -> Fault {
     if *error.esource() == ErrorSource::Downstream {
-        return match error.etype() {
-            ErrorType::ReadTimedout => Fault::BodyTimeout,
-            _ => Fault::ClientError,
+        let silent = *error.etype() == ErrorType::ReadTimedout;
+        return if silent {
+            Fault::BodyTimeout
+        } else {
+            Fault::ClientError
         };
     }
     match error.etype() {

@@ -57,11 +57,11 @@ struct Patient {
 
 impl VirtualSocket for Patient {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
-        match option {
-            VirtualSockOpt::NoDelay => self.io.set_nodelay(true),
-            // The tunnel has its own ways to find out who is gone.
-            _ => Ok(()),
+        if matches!(option, VirtualSockOpt::NoDelay) {
+            return self.io.set_nodelay(true);
         }
+        // A tunnel has its own ways to find out who is gone.
+        Ok(())
     }
 }
 
