@@ -108,3 +108,17 @@ fn rare(error: &Error) -> Fault {
         Fault::Internal
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_that_stops_sending_is_told_so() {
+        let mut error = Error::new(ErrorType::ReadTimedout);
+        error.as_down();
+        assert_eq!(fault(&error), Fault::BodyTimeout);
+        error.as_up();
+        assert_eq!(fault(&error), Fault::Timeout);
+    }
+}

@@ -10,7 +10,7 @@ use pingora_proxy::Session;
 
 use super::attempt;
 use super::state::State;
-use crate::exchange::Fault;
+use crate::exchange::{Fault, Next};
 use crate::flow;
 use crate::upstream::{Proof, for_upgrade};
 
@@ -31,14 +31,20 @@ pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPee
     };
     let watch = &state.signals.watch;
     watch.attempt(&times);
-    if state.exchange.framing.has_body() {
+    let framing = &state.exchange.framing;
+    if framing.has_body() {
         watch.uploads();
-        // Pingora reads while it still sends: that the client takes its time is no silence of the target.
-        peer.options.read_timeout = Some(times.total_to_head.max(times.read()));
+    }
+    if framing.has_body() || framing.next == Next::Anything {
+        // Pingora reads while it still sends: that the client takes its time is no silence of the target, and neither is
+        // that of a tunnel. The watch alone knows.
+        peer.options.read_timeout = None;
     }
     if session.is_upgrade_req() {
         for_upgrade(&mut peer);
     }
+    // What passed in an attempt before this one passes again.
+    state.passed = (0, 0);
     state.exchange.attempts = state.exchange.attempts.saturating_add(1);
     state.exchange.target = Some(Arc::clone(&target.authority));
     state.picked = picked;

@@ -65,7 +65,11 @@ pub(super) fn begins(session: &mut Session, head: &ResponseHeader, state: &mut S
         .iter()
         .any(|endless| kind.starts_with(endless.as_bytes()));
     state.status = Some(head.status);
-    if upgraded || endless {
+    if upgraded {
+        // A client that is silent is no request body that does not come.
+        session.set_read_timeout(None);
+        state.signals.watch.tunnels();
+    } else if endless {
         state.signals.watch.streams();
     } else {
         state.signals.watch.answered();

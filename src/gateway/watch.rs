@@ -18,6 +18,8 @@ const SOON: Duration = Duration::from_millis(10);
 const SOMETIMES: Duration = Duration::from_secs(5);
 /// Pingora's own timers, which can answer better, come first.
 const SLACK: Duration = Duration::from_millis(20);
+/// How long nothing may pass through a tunnel: what it carries has pauses of its own, and nobody waits for an answer.
+const TUNNEL_SILENCE: Duration = Duration::from_secs(600);
 
 /// What a request waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,11 +31,18 @@ enum Phase {
     Head = 1,
     /// The body of that answer.
     Body = 2,
-    /// A body that may come for ever: an event stream, a tunnel.
+    /// A body that may come for ever: an event stream.
     Stream = 3,
+    /// No HTTP any more: bytes both ways.
+    Tunnel = 4,
     /// Nothing: the answer is ours, and whoever sends it sees to its end.
-    Answered = 4,
+    Answered = 5,
 }
+
+const BEFORE: u8 = Phase::Before as u8;
+const HEAD: u8 = Phase::Head as u8;
+const BODY: u8 = Phase::Body as u8;
+const TUNNEL: u8 = Phase::Tunnel as u8;
 
 /// The deadlines of one request. Its own task writes; the task that watches it is the same one.
 #[derive(Debug)]
@@ -44,6 +53,8 @@ pub struct Watch {
     /// When the attempt began, and when anything moved last: milliseconds after the start.
     attempt: AtomicU64,
     moved: AtomicU64,
+    /// When the whole request was sent, likewise.
+    sent: AtomicU64,
     /// The request's body is not sent yet.
     uploading: AtomicBool,
     /// How fast the client has to be, in bytes a second; 0 = any.
@@ -69,6 +80,7 @@ impl Default for Watch {
             phase: AtomicU8::new(Phase::Before as u8),
             attempt: AtomicU64::new(0),
             moved: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             uploading: AtomicBool::new(false),
             min_rate: AtomicU64::new(0),
             silence: AtomicU64::new(u64::MAX),
@@ -105,6 +117,11 @@ impl Watch {
         self.enter(Phase::Stream);
     }
 
+    /// Both sides left HTTP.
+    pub(super) fn tunnels(&self) {
+        self.enter(Phase::Tunnel);
+    }
+
     /// The request has a body, which is still to be sent.
     pub(super) fn uploads(&self) {
         self.uploading.store(true, Ordering::Relaxed);
@@ -114,6 +131,7 @@ impl Watch {
     pub(super) fn sent(&self) {
         self.stream.went(self.now(), 0);
         self.uploading.store(false, Ordering::Relaxed);
+        self.sent.store(self.now(), Ordering::Relaxed);
         self.moved();
     }
 
@@ -180,55 +198,70 @@ impl Watch {
             return Ok(Instant::now() + SOMETIMES);
         }
         let now = self.now();
-        let client = self.client_due();
+        // What a tunnel carries has a pace of its own.
+        let client = self.client_due().filter(|_| self.phase() != TUNNEL);
         if let Some((_, fault)) = client.filter(|(due, _)| *due <= now) {
             return Err(fault);
         }
         let Some(times) = self.times.get() else {
             return Ok(Instant::now() + SOON);
         };
-        let attempt = self.attempt.load(Ordering::Relaxed);
-        let moved = self.moved.load(Ordering::Relaxed);
-        let phase = self.phase();
-        let total = if phase == Phase::Head as u8 {
-            Some(times.total_to_head)
-        } else {
-            times.total.filter(|_| phase == Phase::Body as u8)
+        let due = match self.phase() {
+            BEFORE => None,
+            HEAD => self.head_due(times),
+            TUNNEL => Some(self.moved.load(Ordering::Relaxed) + millis(TUNNEL_SILENCE)),
+            phase => {
+                let total = times.total.filter(|_| phase == BODY).map(millis);
+                earlier(total, self.silence_due(times))
+            }
         };
-        let silence = if phase == Phase::Head as u8 {
-            // Before the whole request was sent, it is the client that is waited for.
-            let sent = !self.uploading.load(Ordering::Relaxed);
-            sent.then(|| moved + millis(times.first_byte + SLACK))
-        } else {
-            let waits = phase != Phase::Before as u8 && !self.stalled.load(Ordering::Relaxed);
-            waits.then(|| moved + millis(times.between_bytes + SLACK))
-        };
-        let attempt = times
-            .per_try
-            .filter(|_| phase == Phase::Head as u8)
-            .map(|span| attempt + millis(span));
-        let due = [total.map(millis), silence, attempt];
-        let due = due.into_iter().flatten().min();
         if due.is_some_and(|due| due <= now) {
             return Err(Fault::Timeout);
         }
-        let client = client.map(|(due, _)| due);
-        match due.into_iter().chain(client).min() {
+        match earlier(due, client.map(|(due, _)| due)) {
             Some(due) => Ok(self.started + Duration::from_millis(due)),
             None => Ok(Instant::now() + SOMETIMES),
         }
     }
 
+    /// When the head of the answer has to be here.
+    fn head_due(&self, times: &Timeouts) -> Option<u64> {
+        let since = |begun: &AtomicU64, span| begun.load(Ordering::Relaxed) + millis(span);
+        let mut due = times.total.map(millis);
+        if let Some(span) = times.per_try {
+            due = earlier(due, Some(since(&self.attempt, span)));
+        }
+        // Before the whole request was sent, it is the client that is waited for: only what is written counts.
+        if !self.uploading.load(Ordering::Relaxed) {
+            let silence = since(&self.moved, times.first_byte + SLACK);
+            due = earlier(due, Some(silence));
+            if times.total.is_none() {
+                due = earlier(due, Some(since(&self.sent, times.total_to_head)));
+            }
+        }
+        due
+    }
+
+    /// When the next piece of the answer's body has to be here.
+    fn silence_due(&self, times: &Timeouts) -> Option<u64> {
+        // A target that has not the whole request may wait for the rest before it goes on.
+        let waits_for_client =
+            self.stalled.load(Ordering::Relaxed) || self.uploading.load(Ordering::Relaxed);
+        let moved = self.moved.load(Ordering::Relaxed);
+        (!waits_for_client).then(|| moved + millis(times.between_bytes + SLACK))
+    }
+
     /// When the client is too slow, and what that is.
     fn client_due(&self) -> Option<(u64, Fault)> {
         let rate = self.min_rate.load(Ordering::Relaxed);
-        let body = [self.upload.due(rate), self.stream.due(rate)];
-        let silent = self.uploading.load(Ordering::Relaxed).then(|| {
+        let stream = self.stream.due(rate);
+        // Of a stream nobody sees when it is waited for: there the pieces count.
+        let silent = stream.map(|_| {
             let moved = self.moved.load(Ordering::Relaxed);
             let silence = self.silence.load(Ordering::Relaxed);
             moved.saturating_add(silence).saturating_add(millis(SLACK))
         });
-        let body = body.into_iter().chain([silent]).flatten().min();
+        let body = earlier(self.upload.due(rate), earlier(stream, silent));
         let body = body.map(|due| (due, Fault::BodyTimeout));
         let taking = self.taking.due(rate);
         let taking = taking.map(|due| (due, Fault::ClientError));
@@ -263,6 +296,70 @@ impl Watch {
     }
 }
 
+/// The earlier of two times, of which either may be none.
+fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    [a, b].into_iter().flatten().min()
+}
+
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A request of 90 s ago, of which an attempt begins now.
+    fn old() -> Watch {
+        Watch {
+            started: Instant::now() - Duration::from_secs(90),
+            ..Watch::default()
+        }
+    }
+
+    #[test]
+    fn a_client_that_sends_slowly_has_its_time() {
+        let watch = old();
+        watch.attempt(&Timeouts::default());
+        watch.uploads();
+        assert!(watch.due().is_ok());
+        watch.sent();
+        assert!(watch.due().is_ok());
+    }
+
+    #[test]
+    fn what_is_written_holds_for_the_client_too() {
+        let watch = old();
+        watch.attempt(&Timeouts {
+            total: Some(Duration::from_secs(80)),
+            ..Timeouts::default()
+        });
+        watch.uploads();
+        assert_eq!(watch.due(), Err(Fault::Timeout));
+    }
+
+    #[test]
+    fn a_target_has_its_time_from_the_last_byte_sent() {
+        let watch = old();
+        watch.times.get_or_init(Timeouts::default);
+        watch.enter(Phase::Head);
+        assert_eq!(watch.due(), Err(Fault::Timeout), "the head did not come");
+        watch.moved.store(0, Ordering::Relaxed);
+        watch.sent.store(watch.now(), Ordering::Relaxed);
+        assert_eq!(watch.due(), Err(Fault::Timeout), "silence");
+    }
+
+    #[test]
+    fn a_tunnel_ends_when_nothing_passes_for_long() {
+        let watch = old();
+        watch.attempt(&Timeouts::default());
+        watch.tunnels();
+        watch.moved.store(0, Ordering::Relaxed);
+        assert!(watch.due().is_ok());
+        let longer = Watch {
+            started: Instant::now() - Duration::from_secs(601),
+            ..watch
+        };
+        assert_eq!(longer.due(), Err(Fault::Timeout));
+    }
 }

@@ -11,7 +11,7 @@ use crate::base::units::Span;
 const CONNECT: Duration = Duration::from_secs(1);
 /// How long a target may be silent, before its answer and inside it.
 const SILENCE: Duration = Duration::from_secs(30);
-/// How long everything up to the head of the answer may take, where nothing is written.
+/// How long the head of the answer may take from the last byte sent, over all attempts, where no `total` is written.
 const TOTAL_TO_HEAD: Duration = Duration::from_secs(60);
 
 /// How long the steps of a request may take; what passes before the answer's head was sent gives 504, after it the
@@ -25,14 +25,15 @@ pub struct TimeoutsSpec {
     /// From the last byte sent to the head of the answer. Default `30s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte: Option<Span>,
-    /// Between two pieces of the answer's body; time in which the client takes nothing does not count. Default `30s`.
+    /// Between two pieces of the answer's body; time in which the client takes nothing, or still sends its request, does not
+    /// count. Default `30s`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub between_bytes: Option<Span>,
     /// For one attempt, up to the head of its answer. Default: no limit of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_try: Option<Span>,
     /// For everything, from the request's head to the last byte of the answer; event streams, gRPC and upgraded connections
-    /// are free of it once their head was sent. Default: `60s` up to the head of the answer, no limit after it.
+    /// are free of it once their head was sent. Default: `60s` from the last byte sent to the head of the answer, no limit after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<Span>,
 }
@@ -48,7 +49,7 @@ pub struct Timeouts {
     pub between_bytes: Duration,
     /// One attempt.
     pub per_try: Option<Duration>,
-    /// Up to the head of the answer, from the beginning.
+    /// Up to the head of the answer: from the beginning where a total is written, else from the last byte sent.
     pub total_to_head: Duration,
     /// Up to the end of the answer, from the beginning.
     pub total: Option<Duration>,

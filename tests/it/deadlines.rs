@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::support::{Ended, Gate, Gateway, Origin, Reply, Script, get, run_cli};
+use super::support::{Early, Ended, Gate, Gateway, Origin, Reply, Script, get, run_cli};
 
 /// The catch-all in front of one target, with clauses of the upstream and of the route.
 fn before(target: &str, upstream: &str, route: &str) -> Gateway {
@@ -198,6 +198,64 @@ fn a_client_that_takes_its_time_to_send_is_no_silent_target() {
     std::thread::park_timeout(Duration::from_millis(400));
     client.send_raw(b"world");
     client.response("POST").expect(200);
+}
+
+#[test]
+fn an_answer_that_begins_before_the_request_is_whole_waits_for_the_client() {
+    let gate = Gate::new();
+    let reply = Reply::gated(200, &[], &[b"first", b"second"], &gate);
+    let script = Script::echo().early(move |_| Early::Answer(reply.clone()));
+    let origin = Origin::start(script);
+    let gateway = before(&origin.url(), ", timeouts: { between_bytes: 150ms }", "");
+    let mut client = gateway.client();
+    client.send_raw(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 10\r\n\r\nhello");
+    assert_eq!(client.response_head("POST").status, 200);
+    std::thread::park_timeout(Duration::from_millis(400));
+    client.send_raw(b"world");
+    assert_eq!(origin.wait_for_body(10).body_len, 10);
+    gate.open();
+    assert_eq!(client.drain(), (11, false));
+}
+
+#[test]
+fn a_tunnel_may_be_silent_longer_than_an_answer() {
+    let origin = Origin::answer(|_| Reply::upgrade(&[]));
+    let times = ", timeouts: { first_byte: 150ms, between_bytes: 150ms, total: 200ms }";
+    let gateway = before(&origin.url(), times, "");
+    let mut client = gateway.client();
+    let upgrade = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+        ("Sec-WebSocket-Version", "13"),
+    ];
+    client.send_request("GET", "/", &upgrade, b"");
+    assert_eq!(client.response_head("GET").status, 101);
+    for _ in 0..2 {
+        std::thread::park_timeout(Duration::from_millis(500));
+        assert!(client.send_raw(b"still here"));
+        assert_eq!(client.read_raw(), Ok(b"still here".to_vec()));
+    }
+}
+
+#[test]
+fn a_request_that_is_sent_again_is_not_counted_twice() {
+    // It answers the first request of a connection, and is gone when the second one comes.
+    let origin = Origin::answer(|request| {
+        if request.path == "/die" && request.connection == 0 {
+            Reply::close()
+        } else {
+            Reply::echo(request)
+        }
+    });
+    let gateway = before(&origin.url(), "", ", body_limits: { request: 1KiB }");
+    let mut client = gateway.client();
+    client.get("/first").expect(200);
+    let answer = client.request("GET", "/die", &[], &[b'a'; 700]).expect(200);
+    assert_eq!(
+        (answer.json()["body_len"].as_u64(), origin.count()),
+        (Some(700), 3)
+    );
 }
 
 #[test]
