@@ -7,6 +7,7 @@ mod question;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use http::header::ALLOW;
 use http::{Method, Response, StatusCode};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
@@ -46,11 +47,7 @@ impl ServeHttp for Admin {
             );
         };
         if !route.takes(&method) {
-            return problem(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "method_not_allowed",
-                "not with this method",
-            );
+            return route.not_with_this_method();
         }
         if let Err(refusal) = self.access.check(&head.headers, right) {
             return refusal.answer();
@@ -99,16 +96,30 @@ impl Route {
     }
 
     fn takes(self, method: &Method) -> bool {
+        self.methods().contains(method)
+    }
+
+    fn methods(self) -> &'static [Method] {
         match self {
-            Self::Explain | Self::Reload => *method == Method::POST,
+            Self::Explain | Self::Reload => &[Method::POST],
             Self::Live
             | Self::Ready
             | Self::Metrics
             | Self::Config
             | Self::Upstreams
             | Self::Status
-            | Self::OpenApi => *method == Method::GET || *method == Method::HEAD,
+            | Self::OpenApi => &[Method::GET, Method::HEAD],
         }
+    }
+
+    fn not_with_this_method(self) -> Response<Vec<u8>> {
+        let why = "not with this method";
+        let mut answer = problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", why);
+        let methods: Vec<&str> = self.methods().iter().map(Method::as_str).collect();
+        if let Ok(methods) = methods.join(", ").parse() {
+            answer.headers_mut().insert(ALLOW, methods);
+        }
+        answer
     }
 }
 

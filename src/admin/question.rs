@@ -1,6 +1,7 @@
 //! The question of `POST /explain`, read from its body.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::{Response, StatusCode};
 use pingora::protocols::http::ServerSession;
@@ -10,6 +11,8 @@ use super::answer::problem;
 use crate::base::control::Question;
 use crate::base::units::Date;
 
+/// How long a question may take.
+const READ_TIME_MAX: Duration = Duration::from_secs(10);
 /// The largest question.
 const BYTES_MAX: usize = 64 * 1024;
 
@@ -65,21 +68,30 @@ impl Written {
 /// Reads the question of a request, or answers what is wrong with it.
 pub(super) async fn read(session: &mut ServerSession) -> Result<Question, Response<Vec<u8>>> {
     let refused = |status, why: &str| problem(status, "question", why);
-    let mut body = Vec::new();
-    loop {
-        match session.read_request_body().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => break,
-            Err(_) => return Err(refused(StatusCode::BAD_REQUEST, "the body broke off")),
-        }
-        if body.len() > BYTES_MAX {
-            let why = "a question has 64 KiB at most";
-            return Err(refused(StatusCode::PAYLOAD_TOO_LARGE, why));
-        }
-    }
+    let read = tokio::time::timeout(READ_TIME_MAX, body(session)).await;
+    let body = read.unwrap_or(Err((
+        StatusCode::REQUEST_TIMEOUT,
+        "the body did not arrive in time",
+    )));
+    let body = body.map_err(|(status, why)| refused(status, why))?;
     let written: Written = serde_json::from_slice(&body)
         .map_err(|error| refused(StatusCode::BAD_REQUEST, &error.to_string()))?;
     written
         .question()
         .map_err(|why| refused(StatusCode::BAD_REQUEST, &why))
+}
+
+async fn body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, &'static str)> {
+    let mut body = Vec::new();
+    loop {
+        match session.read_request_body().await {
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(_) => return Err((StatusCode::BAD_REQUEST, "the body broke off")),
+        }
+        if body.len() > BYTES_MAX {
+            let why = "a question has 64 KiB at most";
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, why));
+        }
+    }
 }

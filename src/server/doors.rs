@@ -3,12 +3,14 @@
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
+use std::time::Duration;
 
-use pingora::apps::ServerApp as _;
-use pingora::apps::http_app::HttpServer;
-use pingora::protocols::l4::stream::Stream as L4Stream;
+use pingora::apps::http_app::ServeHttp as _;
+use pingora::protocols::Stream;
+use pingora::protocols::http::{HttpTask, ServerSession};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::timeout;
 
 use super::listener::{Socket, next, unix};
 use crate::admin::{Access, Admin, Door};
@@ -16,6 +18,13 @@ use crate::base::control::Control;
 use crate::base::task::{Spawner, TaskGuard};
 use crate::plan::AdminDoors;
 use crate::telemetry::Telemetry;
+
+/// How many connections one door serves at a time; more wait until one of them ends.
+const CONNECTIONS_MAX: usize = 64;
+/// How long a head may take, and what is written until it is taken.
+const STEP_TIME_MAX: Duration = Duration::from_secs(10);
+/// How long a connection is kept that is not used.
+const IDLE_MAX: Duration = Duration::from_secs(60);
 
 /// A door that is open.
 #[derive(Debug)]
@@ -74,19 +83,48 @@ pub(super) fn serve(
         telemetry,
         access,
     };
-    let app = Arc::new(HttpServer::new_app(admin));
+    let (admin, free) = (Arc::new(admin), Arc::new(Semaphore::new(CONNECTIONS_MAX)));
     let tasks = spawner.clone();
     spawner.spawn(async move {
-        loop {
+        while let Ok(place) = Arc::clone(&free).acquire_owned().await {
             let Ok((stream, _)) = next(&socket).await else {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let (app, shutdown) = (Arc::clone(&app), shutdown.clone());
+            let (admin, shutdown) = (Arc::clone(&admin), shutdown.clone());
             tasks.detach(async move {
-                let stream: Box<L4Stream> = Box::new(stream);
-                drop(app.process_new(stream, &shutdown).await);
+                converse(&admin, Box::new(stream), &shutdown).await;
+                drop(place);
             });
         }
     })
+}
+
+/// Answers one request after the other. What a client sent is never logged: it may hold a token.
+async fn converse(admin: &Admin, stream: Stream, shutdown: &watch::Receiver<bool>) {
+    let (mut stream, mut patience) = (Some(stream), STEP_TIME_MAX);
+    while let Some(connection) = stream.take() {
+        let mut session = ServerSession::new_http1(connection);
+        session.set_keepalive(Some(patience.as_secs()));
+        session.set_write_timeout(Some(STEP_TIME_MAX));
+        session.set_total_drain_timeout(Some(STEP_TIME_MAX));
+        match timeout(patience, session.read_request()).await {
+            Ok(Ok(true)) => {}
+            Ok(Err(_)) => return drop(session.respond_error(400).await),
+            Ok(Ok(false)) | Err(_) => return,
+        }
+        let stays = (!*shutdown.borrow()).then_some(IDLE_MAX.as_secs());
+        session.set_keepalive(stays);
+        let (head, body) = admin.response(&mut session).await.into_parts();
+        let answer = vec![
+            HttpTask::Header(Box::new(head.into()), body.is_empty()),
+            HttpTask::Body(Some(body.into()), true),
+        ];
+        if session.response_duplex_vec(answer).await.is_err() {
+            return;
+        }
+        let reusable = session.finish().await.ok().flatten();
+        stream = reusable.map(|reusable| reusable.into_parts().0);
+        patience = IDLE_MAX;
+    }
 }

@@ -229,6 +229,21 @@ fn an_invalid_config_keeps_the_old_one() {
 }
 
 #[test]
+fn a_config_that_is_too_broken_to_say_where_the_gateway_is_has_to_be_mended() {
+    let gateway = Gateway::spawn(&answering("a", ""));
+    for broken in ["", "version: 1\nlisteners: {", "admin: [x]\nversion: 1\n"] {
+        gateway.write_config(broken);
+        let output = reload(&gateway, 78);
+        assert!(output.stderr.contains("error[E"), "{}", output.stderr);
+        // Told where it is, it says so itself.
+        let told = run_cli(&["reload", "--admin", "admin.sock"], gateway.dir());
+        assert_eq!(told.code, 78, "{}", told.stderr);
+        assert!(told.stderr.contains("was kept"), "{}", told.stderr);
+    }
+    assert_eq!(get(gateway.addr(), "/", "a.test").expect(200).text(), "a");
+}
+
+#[test]
 fn what_only_a_restart_can_change_is_refused() {
     let gateway = Gateway::spawn(&answering("one", ""));
     let two = answering("two", "");
@@ -463,6 +478,52 @@ fn a_reload_over_http_says_how_it_went() {
     let answer = reload().expect(409).json();
     assert_eq!(answer["result"], "needs_restart");
     assert_eq!(answer["reasons"][0], "`admin` is different");
+}
+
+#[test]
+fn who_begins_a_head_does_not_hold_the_door() {
+    let (gateway, addr) = with_address("one", "");
+    // More than a door serves at a time.
+    let mut slow: Vec<Client> = (0..80).map(|_| Client::connect(addr)).collect();
+    for client in &mut slow {
+        client.send_raw(b"GET /livez HTTP/1.1\r\nHost: loc");
+    }
+    let mut unfinished = Client::connect(addr);
+    unfinished.send_raw(b"POST /explain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{");
+    // The other door is not held, and this one not for long.
+    assert_eq!(at_socket(&gateway, "/livez"), "ok\n");
+    asked(addr, "GET", "/livez", &[("Host", "localhost")]).expect(200);
+    unfinished.response("POST").expect(408);
+}
+
+#[test]
+fn what_was_sent_to_the_admin_interface_is_not_logged() {
+    let (gateway, addr) = with_address("one", "");
+    let many: String = (0..300).map(|n| format!("x-{n}: 1\r\n")).collect();
+    for rest in ["a b c: d\r\n", "x\r\n", &many] {
+        let mut client = Client::connect(addr);
+        let head = format!(
+            "GET /livez HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer canary\r\n{rest}\r\n"
+        );
+        client.send_raw(head.as_bytes());
+        client.response("GET").expect(400);
+    }
+    assert_eq!(at_socket(&gateway, "/livez"), "ok\n");
+    assert!(!gateway.log().contains("canary"), "{}", gateway.log());
+}
+
+#[test]
+fn a_method_that_is_not_taken_is_told_which_are() {
+    let (_gateway, addr) = with_address("one", "");
+    let local = [("Host", "localhost"), ("Doorward-Admin", "1")];
+    for (method, path, allow) in [
+        ("GET", "/reload", "POST"),
+        ("PUT", "/metrics", "GET, HEAD"),
+        ("DELETE", "/explain", "POST"),
+    ] {
+        let answer = asked(addr, method, path, &local).expect(405);
+        assert_eq!(answer.header("allow"), Some(allow), "{method} {path}");
+    }
 }
 
 #[test]
