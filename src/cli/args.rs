@@ -101,7 +101,10 @@ pub(super) enum Command {
     )]
     Audit,
     /// Show the effective config, compare it, or print its JSON Schema
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  doorward config show\n  doorward config diff"
+    )]
     Config(ConfigVerb),
     /// Load the new config: waits, prints the difference; on an error the old one stays and the exit code says so
     #[command(
@@ -119,7 +122,10 @@ pub(super) enum Command {
     #[command(after_help = "Examples:\n  doorward status\n  doorward status --format json")]
     Status,
     /// Look at the targets of the running gateway
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  doorward upstreams list\n  doorward upstreams list --format json"
+    )]
     Upstreams(UpstreamsVerb),
     /// Print a completion script for a shell
     #[command(

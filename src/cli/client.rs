@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::Value as Json;
 
 use super::args::Global;
-use super::{Exit, say};
+use super::{Exit, report, say};
+use crate::config::document::Admin;
 use crate::config::source::Environment;
 
 /// How long an answer may take: a reload waits for names.
@@ -38,15 +39,11 @@ pub(super) fn ask_with(
     path: &str,
     body: &str,
 ) -> Result<Answer, Exit> {
-    let Some(address) = address(global) else {
-        say(
-            "error: no admin socket is known\n  = hint: name one with `--admin`, or set `admin: { socket: … }` in the config",
-        );
-        return Err(Exit::Unreachable);
-    };
+    let address = address(global)?;
     let answer = send(&address, method, path, body).map_err(|error| {
+        let place = address.strip_prefix("unix:").unwrap_or(&address);
         say(&format!(
-            "error: no answer from {address}: {error}\n  = hint: is the gateway running?"
+            "error: no answer from {place}: {error}\n  = hint: is the gateway running?"
         ));
         if matches!(
             error.kind(),
@@ -76,20 +73,31 @@ pub(super) fn ask_with(
     Err(Exit::Findings)
 }
 
-/// `--admin`, else what the config says.
-fn address(global: &Global) -> Option<String> {
+/// `--admin`, else what the config says. A config that is too broken to say it is what has to be mended first.
+fn address(global: &Global) -> Result<String, Exit> {
     if let Some(address) = &global.admin {
-        return Some(address.clone());
+        return Ok(address.clone());
     }
-    let path = global
-        .config
-        .clone()
-        .or_else(crate::config::source::search)?;
-    let loaded = crate::config::load(&path, &Environment::Opaque);
-    let admin = loaded.document.admin?;
-    admin
-        .socket
-        .or_else(|| admin.address.map(|address| address.to_string()))
+    if let Some(path) = global.config.clone().or_else(crate::config::source::search) {
+        let mut loaded = crate::config::load(&path, &Environment::Opaque);
+        if let Some(address) = loaded.document.admin.take().and_then(door) {
+            return Ok(address);
+        }
+        if loaded.problems.any_error() {
+            report::problems(&loaded, global);
+            say("where the gateway is asked cannot be read\n  = hint: name it with `--admin`");
+            return Err(Exit::Config);
+        }
+    }
+    say(
+        "error: no admin socket is known\n  = hint: name one with `--admin`, or set `admin: { socket: … }` in the config",
+    );
+    Err(Exit::Unreachable)
+}
+
+fn door(admin: Admin) -> Option<String> {
+    let socket = admin.socket.map(|path| format!("unix:{path}"));
+    socket.or_else(|| admin.address.map(|address| address.to_string()))
 }
 
 fn send(address: &str, method: &str, path: &str, body: &str) -> std::io::Result<Vec<u8>> {

@@ -35,10 +35,11 @@ pub(super) fn reload(tests: Tests, global: &Global) -> Exit {
             Exit::Done
         }
         409 => {
-            let reasons = answer.body.get("reasons").cloned().unwrap_or_default();
-            say(&format!(
-                "error: the new config needs a restart; the running one was kept: {reasons}"
-            ));
+            say("error: the new config needs a restart; the running one was kept");
+            let reasons = answer.body.get("reasons").and_then(Json::as_array);
+            for reason in reasons.into_iter().flatten().filter_map(Json::as_str) {
+                say(&format!("  = note: {reason}"));
+            }
             Exit::Findings
         }
         422 => {

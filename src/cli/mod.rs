@@ -87,14 +87,21 @@ pub fn main() -> ExitCode {
 }
 
 /// Prints a line for the person at the terminal.
-#[expect(clippy::print_stderr, reason = "the command line talks to people")]
 fn say(line: &str) {
-    eprintln!("{line}");
+    use std::io::Write as _;
+    // Nobody may read on: that is no mistake either.
+    drop(writeln!(std::io::stderr().lock(), "{line}"));
 }
 
-/// Prints what was asked for.
+/// Prints what was asked for. What cannot be written, as on a full disk, is never taken for written.
+#[expect(clippy::exit, reason = "nothing can be done without its output")]
 fn print(text: &str) {
-    use std::io::Write as _;
-    // A reader that has seen enough closes the pipe: that is no mistake.
-    drop(std::io::stdout().lock().write_all(text.as_bytes()));
+    use std::io::{ErrorKind, Write as _};
+    if let Err(error) = std::io::stdout().lock().write_all(text.as_bytes()) {
+        // A reader that has seen enough closes the pipe: that is no mistake.
+        if error.kind() != ErrorKind::BrokenPipe {
+            say(&format!("error: cannot write: {error}"));
+            std::process::exit(1);
+        }
+    }
 }

@@ -295,11 +295,16 @@ fn help_has_two_examples_a_verb() {
         &["demo"],
         &["init"],
         &["check"],
+        &["audit"],
+        &["test"],
+        &["explain"],
+        &["config"],
         &["config", "show"],
         &["config", "diff"],
         &["config", "schema"],
         &["reload"],
         &["status"],
+        &["upstreams"],
         &["upstreams", "list"],
         &["completions"],
         &["man"],
@@ -317,6 +322,45 @@ fn help_has_two_examples_a_verb() {
         );
     }
     assert_eq!(run_cli(&["--version"], dir.path()).code, 0);
+}
+
+/// A stream that nobody reads.
+fn unread() -> std::os::fd::OwnedFd {
+    std::os::unix::net::UnixStream::pair().unwrap().0.into()
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_changes_no_exit_code() {
+    let wrong = config("a").replace("respond", "respnd");
+    let dir = folder(&[("good.yaml", &config("a")), ("wrong.yaml", &wrong)]);
+    for (args, code) in [
+        (&["check", "--config", "good.yaml"][..], 0),
+        (&["check", "--config", "wrong.yaml"], 78),
+        (&["check", "--config", "wrong.yaml", "--format", "json"], 78),
+        (&["config", "schema"], 0),
+        (&["status", "--config", "good.yaml"], 69),
+        (&["nope"], 2),
+    ] {
+        let mut command = doorward(dir.path(), args);
+        let status = command.stdout(unread()).stderr(unread()).status().unwrap();
+        assert_eq!(status.code(), Some(code), "{args:?}");
+    }
+}
+
+#[test]
+fn what_cannot_be_written_is_a_failure() {
+    let dir = folder(&[]);
+    let full = || {
+        std::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .unwrap()
+    };
+    let mut command = doorward(dir.path(), &["config", "schema"]);
+    let output = command.stdout(full()).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("cannot write"), "{said}");
 }
 
 #[test]
