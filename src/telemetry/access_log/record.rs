@@ -178,27 +178,19 @@ impl Record<'_> {
         out.extend_from_slice(b" - - [");
         push_clf_date(&mut out, self.unix_millis);
         out.extend_from_slice(b"] \"");
-        let method = if self.method.is_empty() {
-            "-"
+        if self.method.is_empty() {
+            // It was refused before it had one.
+            out.push(b'-');
         } else {
-            self.method
-        };
-        escape(&mut out, method);
-        out.push(b' ');
-        match self.query {
-            None => escape(&mut out, self.path),
-            Some(query) => {
-                let mut target = String::with_capacity(self.path.len() + query.len() + 1);
-                target.push_str(self.path);
-                target.push('?');
-                hidden.push_query(&mut target, query);
-                escape(&mut out, &target);
-            }
+            self.request_line(&mut out, hidden);
         }
-        out.extend_from_slice(b" HTTP/");
-        out.extend_from_slice(self.protocol.as_bytes());
         out.extend_from_slice(b"\" ");
-        number(&mut out, u64::from(self.status));
+        if self.status == 0 {
+            // Three digits also where no answer was sent, as nginx has it.
+            out.extend_from_slice(b"000");
+        } else {
+            number(&mut out, u64::from(self.status));
+        }
         out.push(b' ');
         number(&mut out, self.sent);
         out.extend_from_slice(b" \"");
@@ -209,6 +201,24 @@ impl Record<'_> {
         escape(&mut out, agent.unwrap_or("-"));
         out.extend_from_slice(b"\"\n");
         out
+    }
+
+    /// Method, target and version.
+    fn request_line(&self, out: &mut Vec<u8>, hidden: &Hidden) {
+        escape(out, self.method);
+        out.push(b' ');
+        match self.query {
+            None => escape(out, self.path),
+            Some(query) => {
+                let mut target = String::with_capacity(self.path.len() + query.len() + 1);
+                target.push_str(self.path);
+                target.push('?');
+                hidden.push_query(&mut target, query);
+                escape(out, &target);
+            }
+        }
+        out.extend_from_slice(b" HTTP/");
+        out.extend_from_slice(self.protocol.as_bytes());
     }
 }
 

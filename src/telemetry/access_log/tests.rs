@@ -256,3 +256,25 @@ fn what_was_pushed_before_the_end_is_written() {
     assert_eq!(text.lines().count(), 100);
     assert!(text.starts_with("- - - ["), "{text}");
 }
+
+#[test]
+fn a_line_of_the_combined_form_has_its_fields_whatever_is_missing() {
+    let clf = |record: &Record<'_>| String::from_utf8(record.clf(&Hidden::default())).unwrap();
+    let refused = Record {
+        status: 400,
+        ..Record::default()
+    };
+    assert!(
+        clf(&refused).contains("] \"-\" 400 0 "),
+        "{}",
+        clf(&refused)
+    );
+    let unanswered = Record {
+        method: "GET",
+        path: "/x",
+        protocol: "1.1",
+        ..Record::default()
+    };
+    let line = clf(&unanswered);
+    assert!(line.contains("] \"GET /x HTTP/1.1\" 000 0 "), "{line}");
+}
