@@ -1,6 +1,7 @@
 //! What is left to do for a request that was dropped before its end: its answer, if none began, and its record.
 
 use bytes::Bytes;
+use http::Method;
 
 use super::state::State;
 use super::{attempt, finish};
@@ -32,10 +33,13 @@ pub fn rest_of(
         Some(begun) => (Rest::Cut, begun.as_u16(), state.passed.1),
         None => match flow::of_fault(&state.plan.pages, &head.headers, exchange, fault) {
             Ok((answer, body)) => {
-                let sent = body.len() as u64;
-                let status = answer.status.as_u16();
-                let bytes = flow::to_bytes(&answer, &body, exchange.unix_millis);
-                (Rest::Answer(bytes), status, sent)
+                let mut bytes = flow::to_bytes(&answer, &body, exchange.unix_millis);
+                let mut sent = body.len();
+                if head.method == Method::HEAD {
+                    bytes.truncate(bytes.len() - sent);
+                    sent = 0;
+                }
+                (Rest::Answer(bytes), answer.status.as_u16(), sent as u64)
             }
             Err(_) => (Rest::Cut, 0, 0),
         },

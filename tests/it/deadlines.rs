@@ -100,6 +100,22 @@ fn a_silent_target_is_504_at_first_byte() {
 }
 
 #[test]
+fn a_head_request_that_is_given_up_gets_a_head_only() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::start(Script::new(move |_| Reply::never(&held)));
+    let gateway = before(&origin.url(), ", timeouts: { total: 200ms }", "");
+    let mut client = gateway.client();
+    client.send_request("HEAD", "/given-up", &[("host", "a.test")], b"");
+    let answer = client.response_head("HEAD").expect(504);
+    assert_ne!(answer.header("content-length"), Some("0"));
+    assert_eq!(client.read_to_end(), Ok(Vec::new()));
+    let record = gateway.process().wait_log("/given-up");
+    assert!(record.contains("\"http.response.body.size\":0"), "{record}");
+    gate.open();
+}
+
+#[test]
 fn a_route_replaces_the_times_of_its_upstream_as_a_whole() {
     let gate = Gate::new();
     let held = gate.clone();
