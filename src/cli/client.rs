@@ -1,6 +1,6 @@
 //! Asks a running gateway by its admin socket or address.
 
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -42,17 +42,15 @@ pub(super) fn ask_with(
     let address = address(global)?;
     let answer = send(&address, method, path, body).map_err(|error| {
         let place = address.strip_prefix("unix:").unwrap_or(&address);
+        if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+            let seconds = PATIENCE.as_secs();
+            say(&format!("error: {place} did not answer within {seconds} s"));
+            return Exit::TimedOut;
+        }
         say(&format!(
             "error: no answer from {place}: {error}\n  = hint: is the gateway running?"
         ));
-        if matches!(
-            error.kind(),
-            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut
-        ) {
-            Exit::TimedOut
-        } else {
-            Exit::Unreachable
-        }
+        Exit::Unreachable
     })?;
     let Some(answer) = read(&answer) else {
         say(&format!(
