@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::action::{Redirection, Response};
+use super::addresses;
 use super::admin;
 use super::conflicts::{shadowed, tie};
 use super::environments;
@@ -43,7 +44,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     let busy = document.runtime.overload.retry_after.duration();
     let pages = Arc::new(pages.busy(busy));
     let mut compiler = Compiler::new(document, &upstreams, problems);
-    compiler.check_listeners();
+    addresses::check(document, compiler.problems);
     let matchings = compiler.matchings();
     let environments = compiler.environments();
     let listeners = compiler.listeners(&matchings, &environments);
@@ -112,35 +113,6 @@ impl<'a> Compiler<'a> {
             by_name,
             names,
             problems,
-        }
-    }
-
-    fn check_listeners(&mut self) {
-        let mut seen: HashMap<String, Place> = HashMap::new();
-        for listener in &self.document.listeners {
-            for (index, address) in listener.spec.address.0.iter().enumerate() {
-                let text = address.to_string();
-                let whole = listener.place.key("address");
-                let place = if listener.spec.address.0.len() > 1 {
-                    whole.index(index)
-                } else {
-                    whole
-                };
-                let any_port = address.tcp().is_some_and(|address| address.port() == 0);
-                if let Some(first) = seen.get(&text).filter(|_| !any_port) {
-                    let problem = Problem::error(
-                        "E018",
-                        place.clone(),
-                        format!("`{text}` is listened on twice"),
-                    );
-                    self.problems.push(
-                        problem
-                            .also(first.clone(), "the first")
-                            .hint("give each listener an address of its own"),
-                    );
-                }
-                seen.insert(text, place);
-            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a request sees: immutable, linked, flat.
 
 mod action;
+mod addresses;
 mod admin;
 mod certificates;
 mod clients;

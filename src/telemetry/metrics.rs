@@ -138,15 +138,10 @@ impl Metrics {
                 "Connections that were turned away, because one of these limits was reached",
                 &["listener", "limit"],
             )?,
-            connections_active: registered(
-                &registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "doorward_connections_active",
-                        "Connections of clients that are open",
-                    ),
-                    &["listener"],
-                )?,
+            connections_active: register.gauges(
+                "doorward_connections_active",
+                "Connections of clients that are open",
+                &["listener"],
             )?,
             dropped: registered(
                 &registry,
@@ -288,6 +283,15 @@ impl Register<'_> {
         labels: &[&str],
     ) -> Result<IntCounterVec, prometheus::Error> {
         registered(self.0, IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntGaugeVec, prometheus::Error> {
+        registered(self.0, IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn durations(
