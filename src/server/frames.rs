@@ -12,7 +12,9 @@ use pingora::protocols::{
     TimingDigest, UniqueID, UniqueIDType,
 };
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::Instant;
 
+use super::conduct::{Conduct, Follower};
 use super::transport::Transport;
 
 /// RFC 9113 section 4.1 and 6.5.
@@ -28,11 +30,19 @@ const ENABLE_CONNECT_PROTOCOL: [u8; 2] = [0, 8];
 pub(super) struct Frames {
     io: Transport,
     greeted: bool,
+    follower: Follower,
+    conduct: Arc<Conduct>,
 }
 
 impl Frames {
-    pub(super) fn new(io: Transport) -> Self {
-        Self { io, greeted: false }
+    /// What the client's frames say of it is noted in `conduct`.
+    pub(super) fn new(io: Transport, conduct: Arc<Conduct>) -> Self {
+        Self {
+            io,
+            greeted: false,
+            follower: Follower::new(Instant::now()),
+            conduct,
+        }
     }
 }
 
@@ -54,11 +64,22 @@ fn modest(buf: &[u8]) -> Option<Vec<u8>> {
 
 impl AsyncRead for Frames {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(cx, buf)
+        let this = self.get_mut();
+        if this.conduct.is_flooding() {
+            // Whoever serves the connection says goodbye.
+            return Poll::Pending;
+        }
+        let before = buf.filled().len();
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        let new = buf.filled().get(before..).unwrap_or_default();
+        if !new.is_empty() {
+            this.follower.read(new, &this.conduct);
+        }
+        read
     }
 }
 

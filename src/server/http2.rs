@@ -1,9 +1,13 @@
 //! A connection that speaks HTTP/2: each stream is a request like any other.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
+use h2::Reason;
+use h2::server::Connection;
 use http::Version;
 use pingora::apps::HttpServerApp as _;
 use pingora::protocols::http::ServerSession;
@@ -14,6 +18,7 @@ use pingora::protocols::{Digest, Stream};
 use tokio::sync::Notify;
 
 use super::arrival::Arrival;
+use super::conduct::Conduct;
 use super::connection::{Shared, note_refusal, state};
 use super::deadline;
 use super::drain::Presence;
@@ -30,6 +35,10 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// How much of an answer waits for its client, for each stream.
 const SEND_BUFFER: usize = 64 * 1024;
+/// How many streams it may make h2 reset for the way they are used.
+const MISUSED_MAX: usize = 100;
+/// How many requests may still come behind the goodbye: they were on their way.
+const LATE_MAX: u32 = 200;
 /// How long it may take to go, once it has nothing left to wait for.
 const GOODBYE: Duration = Duration::from_secs(2);
 
@@ -84,6 +93,7 @@ fn options(clients: &Clients) -> H2Options {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
+        .max_local_error_reset_streams(Some(MISUSED_MAX))
         .enable_connect_protocol();
     options
 }
@@ -95,7 +105,8 @@ pub(super) async fn serve(
     shared: Arc<Shared>,
     mut presence: Presence,
 ) {
-    let stream: Stream = Box::new(Frames::new(io));
+    let conduct = Arc::new(Conduct::default());
+    let stream: Stream = Box::new(Frames::new(io, Arc::clone(&conduct)));
     let digest = Arc::new(Digest {
         ssl_digest: None,
         timing_digest: stream.get_timing_digest(),
@@ -122,6 +133,7 @@ pub(super) async fn serve(
             }
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
             () = last.over(&no_request) => return,
+            () = conduct.is_bad(clients.header) => return calm(&mut connection).await,
             () = open.idle(wait) => {
                 if going {
                     return;
@@ -144,8 +156,8 @@ pub(super) async fn serve(
             }
             Ok(None) | Err(_) => return,
         }
-        if malformed >= MALFORMED_MAX {
-            return;
+        if malformed >= MALFORMED_MAX || served >= clients.requests.saturating_add(LATE_MAX) {
+            return calm(&mut connection).await;
         }
         let plan = shared.plans.load();
         let listener = plan.listeners.get(arrival.listener);
@@ -155,6 +167,14 @@ pub(super) async fn serve(
             going = true;
         }
     }
+}
+
+/// Ends a connection whose client asks for too much, or for nothing.
+async fn calm(connection: &mut Connection<Stream, Bytes>) {
+    connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+    let closed = poll_fn(|cx| connection.poll_closed(cx));
+    // Whoever does not take the goodbye goes without.
+    drop(tokio::time::timeout(GOODBYE, closed).await);
 }
 
 /// Hands one stream to the request path.

@@ -4,6 +4,7 @@ mod arrival;
 mod body;
 mod caps;
 mod close;
+mod conduct;
 mod connection;
 mod deadline;
 mod doors;

@@ -1,0 +1,255 @@
+//! How a client of HTTP/2 behaves: frames that ask for nothing are few, and each head comes in one go.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+/// What a client says first (RFC 9113 section 3.4).
+const PREFACE_BYTES: usize = 24;
+const FRAME_HEAD_BYTES: usize = 9;
+/// Kinds of frames (RFC 9113 section 6), and flags.
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const PUSH_PROMISE: u8 = 5;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// How many requests a client may take back at once, and how many more in each second: all that a browser has open when
+/// somebody goes to another page, and again soon after.
+const RESETS: Budget = Budget::of(200, 20);
+/// The same for frames that carry nothing: PING, SETTINGS, PRIORITY, empty DATA, kinds that nobody knows.
+const IDLE_FRAMES: Budget = Budget::of(1000, 1000);
+
+/// What is known of a client. Whoever reads its frames writes; whoever serves the connection waits.
+#[derive(Debug, Default)]
+pub(super) struct Conduct {
+    /// It sent more than it may.
+    flooding: AtomicBool,
+    /// The number of the head that has begun and not ended; 0 = none.
+    head: AtomicU64,
+    changed: Notify,
+}
+
+impl Conduct {
+    /// Returns when the client sent more than it may, or takes longer than `header` for one head.
+    pub(super) async fn is_bad(&self, header: Duration) {
+        // Relaxed: `Notify` orders what it tells of.
+        let mut head = self.head.load(Ordering::Relaxed);
+        while !self.flooding.load(Ordering::Relaxed) {
+            let changed = self.changed.notified();
+            if head == 0 {
+                changed.await;
+            } else if timeout(header, changed).await.is_err() {
+                return;
+            }
+            head = self.head.load(Ordering::Relaxed);
+        }
+    }
+
+    /// Whether nothing more of it is read.
+    pub(super) fn is_flooding(&self) -> bool {
+        self.flooding.load(Ordering::Relaxed)
+    }
+}
+
+/// Something a client may do so often at once, and so often in each second.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    most: u32,
+    each_second: u32,
+    left: u32,
+}
+
+impl Budget {
+    const fn of(most: u32, each_second: u32) -> Self {
+        Self {
+            most,
+            each_second,
+            left: most,
+        }
+    }
+
+    /// Takes one, if there is one; `earning` is since when it was not looked at what was earned.
+    fn take(&mut self, earning: &mut Instant, now: Instant) -> bool {
+        if self.left == 0 {
+            let span = now.saturating_duration_since(*earning).as_millis();
+            let earned = span * u128::from(self.each_second) / 1000;
+            self.left = u32::try_from(earned).unwrap_or(u32::MAX).min(self.most);
+            *earning = now;
+        }
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
+/// Follows the frames of one client, wherever a read may have cut them.
+#[derive(Debug)]
+pub(super) struct Follower {
+    preface: usize,
+    /// The head of the frame that has begun.
+    frame: [u8; FRAME_HEAD_BYTES],
+    have: usize,
+    /// How much of its payload is still to come, and whether that is part of a head.
+    left: usize,
+    /// A head has begun, and this frame does not end it.
+    block: bool,
+    /// The frame whose payload comes is part of a head.
+    of_head: bool,
+    heads: u64,
+    resets: (Budget, Instant),
+    idle_frames: (Budget, Instant),
+}
+
+impl Follower {
+    pub(super) fn new(now: Instant) -> Self {
+        Self {
+            preface: PREFACE_BYTES,
+            frame: [0; FRAME_HEAD_BYTES],
+            have: 0,
+            left: 0,
+            block: false,
+            of_head: false,
+            heads: 0,
+            resets: (RESETS, now),
+            idle_frames: (IDLE_FRAMES, now),
+        }
+    }
+
+    /// Takes what was read next, and notes what that says of the client.
+    pub(super) fn read(&mut self, mut bytes: &[u8], conduct: &Conduct) {
+        let preface = self.preface.min(bytes.len());
+        self.preface -= preface;
+        bytes = bytes.get(preface..).unwrap_or_default();
+        let mut good = true;
+        while !bytes.is_empty() && good {
+            if self.left > 0 {
+                let passed = self.left.min(bytes.len());
+                self.left -= passed;
+                bytes = bytes.get(passed..).unwrap_or_default();
+                continue;
+            }
+            let begins = self.have == 0 && !self.block;
+            let Some((byte, rest)) = bytes.split_first() else {
+                break;
+            };
+            self.heads += u64::from(begins);
+            if let Some(place) = self.frame.get_mut(self.have) {
+                *place = *byte;
+            }
+            self.have += 1;
+            bytes = rest;
+            if self.have == FRAME_HEAD_BYTES {
+                self.have = 0;
+                good = self.begin();
+            }
+        }
+        let within = self.have > 0 || self.block || self.of_head && self.left > 0;
+        let head = if within { self.heads } else { 0 };
+        let before = conduct.head.swap(head, Ordering::Relaxed);
+        if !good {
+            conduct.flooding.store(true, Ordering::Relaxed);
+        }
+        if before != head || !good {
+            conduct.changed.notify_one();
+        }
+    }
+
+    /// The head of a frame is whole; `false`: it is one too many.
+    fn begin(&mut self) -> bool {
+        let [high, middle, low, kind, flags, ..] = self.frame;
+        let length = u32::from_be_bytes([0, high, middle, low]);
+        self.left = usize::try_from(length).unwrap_or(usize::MAX);
+        self.of_head = matches!(kind, HEADERS | CONTINUATION);
+        if self.of_head {
+            self.block = flags & END_HEADERS == 0;
+        }
+        let budget = match kind {
+            RST_STREAM => &mut self.resets,
+            // They carry something, or h2 ends the connection by itself.
+            HEADERS | CONTINUATION | PUSH_PROMISE | GOAWAY | WINDOW_UPDATE => return true,
+            DATA if length > 0 || flags & END_STREAM != 0 => return true,
+            _ => &mut self.idle_frames,
+        };
+        let (budget, earning) = budget;
+        budget.take(earning, Instant::now())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, flags, 0, 0, 0, 1], payload].concat()
+    }
+
+    fn greeted() -> (Follower, Conduct) {
+        let (mut follower, conduct) = (Follower::new(Instant::now()), Conduct::default());
+        follower.read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &conduct);
+        (follower, conduct)
+    }
+
+    #[test]
+    fn frames_are_followed_wherever_a_read_cuts_them() {
+        let one = [
+            frame(4, 0, &[0; 6]),
+            frame(HEADERS, END_HEADERS, b"abc"),
+            frame(DATA, 0, b"hello"),
+            frame(RST_STREAM, 0, &[0; 4]),
+        ];
+        let all = one.concat().repeat(200);
+        for length in [1, 2, 7, 10, 1000, all.len()] {
+            let (mut follower, conduct) = greeted();
+            for piece in all.chunks(length) {
+                follower.read(piece, &conduct);
+            }
+            assert!(!conduct.is_flooding(), "{length}");
+            assert_eq!(conduct.head.load(Ordering::Relaxed), 0, "{length}");
+            assert_eq!(follower.idle_frames.0.left, 800, "{length}");
+            follower.read(&one[3], &conduct);
+            assert!(conduct.is_flooding(), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_head_is_open_until_its_last_frame_is_whole() {
+        let (mut follower, conduct) = greeted();
+        let open = |follower: &mut Follower, bytes: &[u8]| {
+            follower.read(bytes, &conduct);
+            conduct.head.load(Ordering::Relaxed)
+        };
+        let begun = open(&mut follower, &frame(HEADERS, END_STREAM, b"a"));
+        assert!(begun > 0);
+        let next = frame(CONTINUATION, END_HEADERS, b"bc");
+        assert_eq!(open(&mut follower, &next[..3]), begun);
+        assert_eq!(open(&mut follower, &next[3..10]), begun);
+        assert_eq!(open(&mut follower, &next[10..]), 0);
+        // A body may take its time, and the next head has a time of its own.
+        assert_eq!(open(&mut follower, &frame(DATA, 0, b"abc")[..10]), 0);
+        assert_eq!(open(&mut follower, b"bc"), 0);
+        assert!(open(&mut follower, &frame(HEADERS, 0, b"")[..4]) > begun);
+    }
+
+    #[test]
+    fn what_was_spent_is_earned_again() {
+        let mut earning = Instant::now();
+        let start = earning;
+        let mut budget = Budget::of(3, 10);
+        let spend = |budget: &mut Budget, earning: &mut Instant, now| {
+            (0..10).filter(|_| budget.take(earning, now)).count()
+        };
+        assert_eq!(spend(&mut budget, &mut earning, start), 3);
+        let later = start + Duration::from_millis(200);
+        assert_eq!(spend(&mut budget, &mut earning, later), 2);
+        let much_later = later + Duration::from_secs(60);
+        assert_eq!(spend(&mut budget, &mut earning, much_later), 3);
+    }
+}
