@@ -10,6 +10,7 @@ mod ending;
 mod examples;
 mod explain;
 mod files;
+mod floods;
 mod hostile;
 mod http2;
 mod limits;

@@ -8,19 +8,26 @@ use super::DEADLINE;
 /// Kinds of frames (RFC 9113 section 6).
 pub(crate) const DATA: u8 = 0;
 pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
 pub(crate) const RST_STREAM: u8 = 3;
 pub(crate) const SETTINGS: u8 = 4;
 pub(crate) const PING: u8 = 6;
 pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
 pub(crate) const CONTINUATION: u8 = 9;
 pub(crate) const END_STREAM: u8 = 1;
 pub(crate) const END_HEADERS: u8 = 4;
+
+/// What a client says first.
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// One connection.
 pub(crate) struct Frames {
     stream: TcpStream,
     buffer: Vec<u8>,
     next: u32,
+    /// Whether what asks for an acknowledgement gets one.
+    polite: bool,
 }
 
 /// One frame.
@@ -59,17 +66,64 @@ impl Outcome {
 impl Frames {
     /// Connects and says hello.
     pub(crate) fn connect(addr: SocketAddr) -> Self {
+        Self::connect_with(addr, b"")
+    }
+
+    /// Connects and says hello with these settings.
+    pub(crate) fn connect_with(addr: SocketAddr, settings: &[u8]) -> Self {
         let stream = TcpStream::connect_timeout(&addr, DEADLINE).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
         let mut client = Self {
             stream,
             buffer: Vec::new(),
             next: 1,
+            polite: true,
         };
-        client.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
-        client.send(SETTINGS, 0, 0, b"");
+        client.raw(PREFACE);
+        client.send(SETTINGS, 0, 0, settings);
         client
+    }
+
+    /// Reads to the end on a thread of its own, and answers nothing: the code of the last GOAWAY, if there was one, or
+    /// nothing when the connection did not end.
+    pub(crate) fn reader(&self) -> std::thread::JoinHandle<Option<Option<u32>>> {
+        let mut reader = Self {
+            stream: self.stream.try_clone().unwrap(),
+            buffer: Vec::new(),
+            next: 1,
+            polite: false,
+        };
+        std::thread::spawn(move || {
+            let mut code = None;
+            while let Some(frame) = reader.frame() {
+                if frame.kind == GOAWAY {
+                    code = Some(u32::from_be_bytes(frame.payload[4..8].try_into().unwrap()));
+                }
+            }
+            reader.is_over().then_some(code)
+        })
+    }
+
+    /// Whether the other side ended the connection, as opposed to a read that took too long.
+    fn is_over(&self) -> bool {
+        use std::io::ErrorKind::{TimedOut, WouldBlock};
+        match (&self.stream).read(&mut [0]) {
+            Ok(length) => length == 0,
+            Err(error) => !matches!(error.kind(), TimedOut | WouldBlock),
+        }
+    }
+
+    /// Bytes as they are; `false`: the gateway takes no more.
+    pub(crate) fn try_raw(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// No more will be sent, and nothing read.
+    pub(crate) fn close(&self) {
+        // The gateway may have closed it before.
+        drop(self.stream.shutdown(std::net::Shutdown::Both));
     }
 
     /// Bytes as they are; that the gateway has closed is no mistake here.
@@ -78,12 +132,7 @@ impl Frames {
     }
 
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags]);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.raw(&frame);
+        self.raw(&frame(kind, flags, stream, payload));
     }
 
     /// Begins a request; returns its stream. `end` is `END_STREAM` for one without a body, else 0.
@@ -151,10 +200,10 @@ impl Frames {
                     let frame: Vec<u8> = self.buffer.drain(..9 + length).collect();
                     let (kind, flags) = (frame[3], frame[4]);
                     let stream = u32::from_be_bytes(frame[5..9].try_into().unwrap());
-                    if kind == SETTINGS && flags == 0 {
+                    if self.polite && kind == SETTINGS && flags == 0 {
                         self.send(SETTINGS, 1, 0, b"");
                     }
-                    if kind == PING && flags == 0 {
+                    if self.polite && kind == PING && flags == 0 {
                         self.send(PING, 1, 0, &frame[9..]);
                     }
                     return Some(Frame {
@@ -174,6 +223,16 @@ impl Frames {
             self.buffer.extend(&space[..length]);
         }
     }
+}
+
+/// The bytes of one frame.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let mut frame = length[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend(payload);
+    frame
 }
 
 /// Fields as literals that are never indexed (RFC 7541 section 6.2.3).
