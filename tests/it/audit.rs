@@ -21,9 +21,15 @@ const FRAME: &str = "version: 1\nlisteners: { public: { address: \"127.0.0.1:808
     upstreams: { app: { targets: [{ url: \"http://10.0.0.1:3000\" }] } }\n\
     routes: [{ name: a, match: { path: \"/{id}\" }, upstream: app }]\n";
 
-/// Audits a config beside a file with a secret.
+const PAIR: &str = "certificates: [{ cert_file: a.pem, key_file: a.key }]";
+
+/// Audits a config beside a file with a secret, and files of TLS.
 fn audit(config: &str, mode: u32, args: &[&str]) -> Output {
     let dir = tempfile::tempdir().unwrap();
+    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    for name in ["a.pem", "a.key", "a.crl"] {
+        fs::copy(files.join(name), dir.path().join(name)).unwrap();
+    }
     fs::write(dir.path().join("doorward.yaml"), config).unwrap();
     let secret = dir.path().join("secret.txt");
     fs::write(&secret, "hush").unwrap();
@@ -81,6 +87,11 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
     };
     let listen = |to: &str| with("address: \"127.0.0.1:8080\"", to);
     let target = |to: &str| with("http://10.0.0.1:3000", to);
+    let client_auth = |rest: &str| {
+        listen(&format!(
+            "address: \"127.0.0.1:8080\", tls: {{ {PAIR}, client_auth: {{ a.test: {{ ca_file: a.pem{rest} }} }} }}"
+        ))
+    };
     // Rule, a config that breaks it, what the finding is at, and one that keeps it.
     let cases = [
         (
@@ -209,6 +220,88 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             "nginx } } } ",
             answer("x-server", "nginx"),
         ),
+        (
+            "A006",
+            listen("address: \"0.0.0.0:8080\", hosts: [a.test], protocols: [h2c]"),
+            "\"0.0.0.0:808",
+            listen(&format!(
+                "address: \"0.0.0.0:8080\", hosts: [a.test], tls: {{ {PAIR} }}"
+            )),
+        ),
+        (
+            "A016",
+            target("https://a.test\" }], tls: { verify: none }, protocol: http1 } }\n#"),
+            "none }, prot",
+            target("https://a.test\" }], tls: { verify: full }, protocol: http1 } }\n#"),
+        ),
+        (
+            "A017",
+            listen(
+                "address: \"127.0.0.1:8080\", proxy_protocol: { from: [10.0.0.0/8, 0.0.0.0/0] }",
+            ),
+            "0.0.0.0/0] }",
+            listen("address: \"127.0.0.1:8080\", proxy_protocol: { from: [10.0.0.0/8] }"),
+        ),
+        (
+            "A018",
+            top("defaults: { routes: { body_limits: none } }"),
+            "none } }",
+            route("body_limits: none"),
+        ),
+        (
+            "A018",
+            listen("address: \"127.0.0.1:8080\", defaults: { body_limits: none }"),
+            "none } } }",
+            listen("address: \"127.0.0.1:8080\", defaults: { body_limits: { request: 1GiB } }"),
+        ),
+        (
+            "A019",
+            client_auth(""),
+            "{ ca_file: a",
+            client_auth(", crl_file: a.crl"),
+        ),
+        (
+            "A020",
+            listen("address: \"127.0.0.1:8080\", limits: { connections_per_ip: 10001 }"),
+            "10001 } } }",
+            listen("address: \"127.0.0.1:8080\", limits: { connections_per_ip: 10000 }"),
+        ),
+        (
+            "A020",
+            listen("address: \"127.0.0.1:8080\", limits: { requests_per_connection: 100001 }"),
+            "100001 } } }",
+            listen("address: \"127.0.0.1:8080\", limits: { requests_per_connection: 100000 }"),
+        ),
+        (
+            "A020",
+            listen("address: \"127.0.0.1:8080\", limits: { http2_streams: 501 }"),
+            "501 } } }",
+            listen("address: \"127.0.0.1:8080\", limits: { http2_streams: 500 }"),
+        ),
+        (
+            "A020",
+            listen("address: \"127.0.0.1:8080\", timeouts: { header: 61s }"),
+            "61s } } }",
+            listen("address: \"127.0.0.1:8080\", timeouts: { header: 60s, handshake: 60s }"),
+        ),
+        (
+            "A020",
+            listen("address: \"127.0.0.1:8080\", timeouts: { handshake: 61s }"),
+            "61s } } }",
+            listen("address: \"127.0.0.1:8080\", timeouts: { idle: 15m, write: 15m }"),
+        ),
+        (
+            "A020",
+            listen("address: \"127.0.0.1:8080\", timeouts: { idle: 16m }"),
+            "16m } } }",
+            listen("address: \"127.0.0.1:8080\", timeouts: { min_rate: 1B/s }"),
+        ),
+        (
+            "A020",
+            listen("address: \"127.0.0.1:8080\", timeouts: { write: 16m }"),
+            "16m } } }",
+            listen("address: \"127.0.0.1:8080\", limits: { headers: 250 }"),
+        ),
     ];
     let mut found = BTreeSet::new();
     for (id, breaks, place, keeps) in cases {
@@ -284,7 +377,7 @@ fn examples_are_fine_but_for_what_they_show() {
         .status();
     assert!(copied.unwrap().success());
     // What an example is there to show.
-    let shown = [("admin.yaml", "A009"), ("lifecycle.yaml", "A014")];
+    let shown = [("admin.yaml", "A009"), ("lifecycle.yaml", "A014"), ("tls.yaml", "A019")];
     let mut seen: BTreeSet<&(&str, &str)> = BTreeSet::new();
     let mut looked = 0;
     for folder in [root.clone(), root.join("examples")] {

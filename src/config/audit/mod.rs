@@ -94,7 +94,7 @@ pub const RULES: &[Rule] = &[
         "A006",
         Risk::Medium,
         "clients from other machines are reached over TLS",
-        "listen on loopback or a unix socket, behind a proxy that speaks TLS",
+        "add `tls`, or listen on loopback or a unix socket, behind a proxy that speaks TLS",
     ),
     rule(
         "A007",
@@ -149,6 +149,36 @@ pub const RULES: &[Rule] = &[
         Risk::Low,
         "answers do not tell what made them",
         "take the header out: it helps only those who look for a known weakness",
+    ),
+    rule(
+        "A016",
+        Risk::High,
+        "targets that are reached over TLS prove who they are",
+        "take `verify: none` out; a certificate of an authority of your own is believed with `ca_file`",
+    ),
+    rule(
+        "A017",
+        Risk::High,
+        "only load balancers of our own say whose connection it is",
+        "name the networks of the load balancers that stand before this gateway",
+    ),
+    rule(
+        "A018",
+        Risk::Medium,
+        "bodies of requests have a longest length everywhere",
+        "write `body_limits: none` only at the routes that take bodies of any length",
+    ),
+    rule(
+        "A019",
+        Risk::Low,
+        "certificates of clients can be taken back",
+        "add `crl_file`, so that a key that was stolen opens nothing any more",
+    ),
+    rule(
+        "A020",
+        Risk::Low,
+        "one client may have and take little more than by default",
+        "one client alone can use up much of the gateway: write what your clients need",
     ),
 ];
 

@@ -3,18 +3,31 @@
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Findings, quoted};
+use crate::base::net::{ListenAddress, Net};
 use crate::base::problem::Place;
 use crate::base::units::{Date, Share};
 use crate::config::tree::Node;
 use crate::config::{document, veil};
 use crate::telemetry::{AccessLogFormat, Level};
+use crate::upstream::Verify;
 
 /// Rights of a file that everybody has.
 const OTHERS: u32 = 0o007;
 /// A shorter prefix holds networks of more than one owner.
 const PREFIX_MIN: (u8, u8) = (8, 16);
+/// Connections of one address at once: a network behind one address has fewer.
+const PER_IP_MAX: u32 = 10_000;
+/// Requests on one connection: it goes on for hours.
+const PER_CONNECTION_MAX: u32 = 100_000;
+/// Open requests of one connection in HTTP/2: browsers open 100.
+const STREAMS_MAX: u16 = 500;
+/// For what no honest client needs long: a handshake, a head.
+const OPENING_MAX: Duration = Duration::from_mins(1);
+/// For a client that does nothing.
+const SILENCE_MAX: Duration = Duration::from_mins(15);
 
 /// Headers by which upstreams know who asks.
 const IDENTITY: &[&str] = &[
@@ -86,26 +99,82 @@ impl Findings<'_> {
     fn listeners(&mut self) {
         let document = &self.loaded.document;
         for listener in &document.listeners {
-            for (index, net) in listener.spec.trusted_proxies.iter().enumerate() {
-                let net = net.ip_net();
-                let (v4, v6) = PREFIX_MIN;
-                let least = if net.addr().is_ipv4() { v4 } else { v6 };
-                if net.prefix_len() < least && !net.addr().is_loopback() {
-                    let place = listener.place.key("trusted_proxies").index(index);
-                    let what = format!("`{net}` is believed whatever it says of the client");
-                    self.add("A003", &place, what);
+            let at = listener.place.key("trusted_proxies");
+            for (place, net) in believed(&listener.spec.trusted_proxies, &at) {
+                let what = format!("`{net}` is believed whatever it says of the client");
+                self.add("A003", &place, what);
+            }
+            if let Some(said) = &listener.spec.proxy_protocol {
+                let at = listener.place.key("proxy_protocol").key("from");
+                for (place, net) in believed(&said.from, &at) {
+                    let what = format!("`{net}` is believed whatever client it names");
+                    self.add("A017", &place, what);
                 }
             }
-            let public = |address: &&crate::base::net::ListenAddress| {
-                address.tcp().is_some_and(|tcp| !tcp.ip().is_loopback())
-            };
+            self.client_auth(listener);
+            self.limits(listener);
+            let public =
+                |address: &&ListenAddress| address.tcp().is_some_and(|tcp| !tcp.ip().is_loopback());
             let Some(address) = listener.spec.address.0.iter().find(public) else {
                 continue;
             };
-            let place = listener.place.key("address");
-            let what = format!("other machines reach `{address}` without TLS");
-            self.add("A006", &place, what);
+            if listener.spec.tls.is_none() {
+                let place = listener.place.key("address");
+                let what = format!("other machines reach `{address}` without TLS");
+                self.add("A006", &place, what);
+            }
             self.hosts(listener);
+        }
+    }
+
+    fn client_auth(&mut self, listener: &document::Named<document::Listener>) {
+        let place = listener.place.key("tls").key("client_auth");
+        let Some(tls) = &listener.spec.tls else {
+            return;
+        };
+        for (host, written) in &tls.client_auth {
+            if written.crl_file.is_none() {
+                let what = format!("no certificate of a client of `{host}` is ever revoked");
+                self.add("A019", &place.key(host), what);
+            }
+        }
+    }
+
+    /// Whether one client may have or take much more than by default.
+    fn limits(&mut self, listener: &document::Named<document::Listener>) {
+        let (limits, times) = (&listener.spec.limits, &listener.spec.timeouts);
+        let counts = [
+            (
+                "connections_per_ip",
+                limits.connections_per_ip.get(),
+                PER_IP_MAX,
+            ),
+            (
+                "requests_per_connection",
+                limits.requests_per_connection.get(),
+                PER_CONNECTION_MAX,
+            ),
+            (
+                "http2_streams",
+                limits.http2_streams.get().into(),
+                STREAMS_MAX.into(),
+            ),
+        ];
+        for (key, count, _) in counts.into_iter().filter(|(_, count, max)| count > max) {
+            let what = format!("one client may have {count} `{key}`");
+            self.add("A020", &listener.place.key("limits").key(key), what);
+        }
+        let spans = [
+            ("handshake", &times.handshake, OPENING_MAX),
+            ("header", &times.header, OPENING_MAX),
+            ("idle", &times.idle, SILENCE_MAX),
+            ("write", &times.write, SILENCE_MAX),
+        ];
+        for (key, span, max) in spans {
+            if span.duration() > max {
+                let what = format!("a client that does nothing is waited for for {span}");
+                self.add("A020", &listener.place.key("timeouts").key(key), what);
+            }
         }
     }
 
@@ -129,6 +198,12 @@ impl Findings<'_> {
 
     fn targets(&mut self) {
         for upstream in &self.loaded.document.upstreams {
+            let tls = upstream.spec.tls.as_ref();
+            if tls.is_some_and(|tls| tls.verify == Verify::None) {
+                let place = upstream.place.key("tls").key("verify");
+                let what = format!("whoever stands in between may be `{}`", upstream.name);
+                self.add("A016", &place, what);
+            }
             for (index, target) in upstream.spec.targets.iter().enumerate() {
                 let url = &target.url;
                 if url.scheme().is_tls() || is_private(url.ip(), url.host()) {
@@ -190,6 +265,10 @@ impl Findings<'_> {
                 self.clauses(node, place);
                 // What one route says of its own records was meant so; this is about many.
                 self.recording(node, place);
+                if node.child("body_limits").is_some_and(Node::is_none_word) {
+                    let what = "bodies may be of any length".to_owned();
+                    self.add("A018", &place.key("body_limits"), what);
+                }
             }
         }
         for route in &loaded.document.routes {
@@ -295,6 +374,17 @@ impl Findings<'_> {
             }
         }
     }
+}
+
+/// Those of `nets`, a list at `place`, that hold networks of more than one owner.
+fn believed(nets: &[Net], place: &Place) -> Vec<(Place, ipnet::IpNet)> {
+    let nets = nets.iter().map(|net| net.ip_net()).enumerate();
+    let wide = nets.filter(|(_, net)| {
+        let (v4, v6) = PREFIX_MIN;
+        let least = if net.addr().is_ipv4() { v4 } else { v6 };
+        net.prefix_len() < least && !net.addr().is_loopback()
+    });
+    wide.map(|(index, net)| (place.index(index), net)).collect()
 }
 
 fn is_identity(name: &str) -> bool {
