@@ -377,7 +377,11 @@ fn examples_are_fine_but_for_what_they_show() {
         .status();
     assert!(copied.unwrap().success());
     // What an example is there to show.
-    let shown = [("admin.yaml", "A009"), ("lifecycle.yaml", "A014"), ("tls.yaml", "A019")];
+    let shown = [
+        ("admin.yaml", "A009"),
+        ("lifecycle.yaml", "A014"),
+        ("tls.yaml", "A019"),
+    ];
     let mut seen: BTreeSet<&(&str, &str)> = BTreeSet::new();
     let mut looked = 0;
     for folder in [root.clone(), root.join("examples")] {
