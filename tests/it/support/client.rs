@@ -6,11 +6,14 @@ use std::time::Duration;
 
 use pingora::tls::ssl::{SslRef, SslStream};
 
+use super::telltale::telltales;
 use super::{DEADLINE, Pattern};
 
 /// A body that is longer is read with `read_some` or `drain`.
 const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 const HEAD_BYTES_MAX: usize = 1024 * 1024;
+/// What comes back of a request comes from its beginning.
+const ASKED_BYTES_MAX: usize = 64 * 1024;
 
 /// One connection to the gateway, kept until it is dropped.
 pub(crate) struct Client {
@@ -20,6 +23,8 @@ pub(crate) struct Client {
     buffer: Vec<u8>,
     body: Body,
     closed: bool,
+    /// What was sent, as far as it may come back; nothing is looked for where anything may be told.
+    asked: Option<String>,
 }
 
 /// How much of the response body is still to come.
@@ -117,6 +122,7 @@ impl Client {
             buffer: Vec::new(),
             body: Body::Done,
             closed: false,
+            asked: Some(String::new()),
         })
     }
 
@@ -129,7 +135,22 @@ impl Client {
             buffer: Vec::new(),
             body: Body::Done,
             closed: false,
+            asked: Some(String::new()),
         }
+    }
+
+    /// No gateway answers here, or what it answers tells on purpose what others must not.
+    pub(crate) fn telling(mut self) -> Self {
+        self.asked = None;
+        self
+    }
+
+    /// Stops at an answer that tells what none may.
+    #[track_caller]
+    fn scan(&self, response: &Response) {
+        let Some(asked) = &self.asked else { return };
+        let found = telltales(response, self.addr, asked);
+        assert!(found.is_empty(), "an answer tells: {found:#?}");
     }
 
     /// What the handshake came to.
@@ -219,6 +240,10 @@ impl Client {
 
     /// Sends bytes as they are; false when the gateway takes no more (what it answered can still be read).
     pub(crate) fn send_raw(&mut self, bytes: &[u8]) -> bool {
+        if let Some(asked) = self.asked.as_mut().filter(|it| it.len() < ASKED_BYTES_MAX) {
+            let part = bytes.get(..ASKED_BYTES_MAX).unwrap_or(bytes);
+            asked.push_str(&String::from_utf8_lossy(part));
+        }
         match &mut self.tls {
             Some(tls) => tls.write_all(bytes).is_ok(),
             None => self.stream.write_all(bytes).is_ok(),
@@ -266,6 +291,7 @@ impl Client {
                 "the body is too large for `response`"
             );
         }
+        self.scan(&response);
         Ok(response)
     }
 
@@ -303,7 +329,10 @@ impl Client {
             self.fill()?;
         };
         let head: Vec<u8> = self.buffer.drain(..end).collect();
-        parse_head(&head).ok_or_else(|| Ended::Garbage(head.escape_ascii().to_string()))
+        let head =
+            parse_head(&head).ok_or_else(|| Ended::Garbage(head.escape_ascii().to_string()))?;
+        self.scan(&head);
+        Ok(head)
     }
 
     /// The next bytes of the body as they arrive; nothing at its end.

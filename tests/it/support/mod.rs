@@ -25,6 +25,7 @@ mod process;
 mod reply;
 mod secure;
 mod serve;
+mod telltale;
 mod tests;
 mod tools;
 
