@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+use http::header::CONTENT_LENGTH;
 use pingora::apps::http_app::ServeHttp as _;
 use pingora::protocols::Stream;
 use pingora::protocols::http::{HttpTask, ServerSession};
@@ -16,6 +18,7 @@ use super::listener::{Socket, next, unix};
 use crate::admin::{Access, Admin, Door};
 use crate::base::control::Control;
 use crate::base::task::{Spawner, TaskGuard};
+use crate::exchange::ResponseHead;
 use crate::plan::AdminDoors;
 use crate::telemetry::Telemetry;
 
@@ -100,6 +103,15 @@ pub(super) fn serve(
     })
 }
 
+/// Answers what cannot be read; Pingora's own answer would tell its name.
+async fn refuse(session: &mut ServerSession) -> pingora::Result<()> {
+    session.set_keepalive(None);
+    let mut head = ResponseHead::build(StatusCode::BAD_REQUEST, Some(2))?;
+    head.insert_header(CONTENT_LENGTH, "0")?;
+    session.write_response_header(Box::new(head)).await?;
+    session.finish_body().await.map(drop)
+}
+
 /// Answers one request after the other. What a client sent is never logged: it may hold a token.
 async fn converse(admin: &Admin, stream: Stream, shutdown: &watch::Receiver<bool>) {
     let (mut stream, mut patience) = (Some(stream), STEP_TIME_MAX);
@@ -110,7 +122,7 @@ async fn converse(admin: &Admin, stream: Stream, shutdown: &watch::Receiver<bool
         session.set_total_drain_timeout(Some(STEP_TIME_MAX));
         match timeout(patience, session.read_request()).await {
             Ok(Ok(true)) => {}
-            Ok(Err(_)) => return drop(session.respond_error(400).await),
+            Ok(Err(_)) => return drop(refuse(&mut session).await),
             Ok(Ok(false)) | Err(_) => return,
         }
         let stays = (!*shutdown.borrow()).then_some(IDLE_MAX.as_secs());

@@ -26,7 +26,7 @@ const REQUESTS_MAX: u64 = 1_000;
 fn before(origin: &Origin, drain: &str) -> String {
     format!(
         "version: 1\nruntime: {{ drain: {{ {drain} }} }}\n\
-         listeners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\nadmin: {{ socket: admin.sock }}\n\
+         listeners: {{ public: {{ address: \"127.0.0.1:0\", limits: {{ connections_per_ip: 10000 }} }} }}\nadmin: {{ socket: admin.sock }}\n\
          telemetry: {{ access_log: {{ format: json }} }}\n\
          upstreams: {{ o: {{ targets: [{{ url: \"{}\" }}] }} }}\n\
          routes: [{{ name: all, match: {{ path_prefix: / }}, upstream: o }}]\n",

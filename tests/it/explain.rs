@@ -645,10 +645,15 @@ fn counted(gateway: &Gateway) -> Vec<String> {
     ours.map(str::to_owned).collect()
 }
 
-/// Waits until no request counts as begun: its record is written a moment before.
+/// Waits until no request counts as begun and no connection as open: records are written a moment before.
 fn wait_until_idle(gateway: &Gateway) {
     let since = Instant::now();
-    while !counted(gateway).contains(&"http_server_active_requests 0".to_owned()) {
+    let busy = |line: &String| {
+        let gauge = line.starts_with("http_server_active_requests ")
+            || line.starts_with("doorward_connections_active{");
+        gauge && !line.ends_with(" 0")
+    };
+    while counted(gateway).iter().any(busy) {
         assert!(since.elapsed() < DEADLINE, "{:#?}", counted(gateway));
     }
 }

@@ -1,7 +1,10 @@
 //! Four clients at once that want nothing but to be a burden: memory and the origin are spared, honest clients are served.
 #![expect(
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     clippy::print_stderr,
+    clippy::type_complexity,
+    clippy::unwrap_used,
     reason = "a test looks at the clock, and tells what it measured"
 )]
 
