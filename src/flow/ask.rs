@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use http::{HeaderName, HeaderValue};
 
 use crate::base::control::Question;
+use crate::base::forwarded::Scheme;
 use crate::base::net::ListenAddress;
 use crate::exchange::{Fault, Framing, HeadLimits, RequestHead, check_head};
 use crate::plan::{Listener, Plan};
@@ -13,6 +14,8 @@ use crate::plan::{Listener, Plan};
 pub(super) struct Asked {
     /// The number of the listener.
     pub(super) listener: usize,
+    /// How that listener is reached.
+    pub(super) scheme: Scheme,
     /// The client; none on a unix socket.
     pub(super) peer: Option<IpAddr>,
     /// The head, or why it is refused before anything else.
@@ -33,6 +36,10 @@ impl Asked {
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
         Ok(Self {
             listener: number,
+            scheme: match listener.and_then(|listener| listener.entrance.tls.as_ref()) {
+                Some(_) => Scheme::Https,
+                None => Scheme::Http,
+            },
             peer: question.client.or_else(|| (!local).then_some(here)),
             head: read(&bytes(question, &url)?),
         })

@@ -11,7 +11,6 @@ use super::ask::Asked;
 use super::{Next, decide, decided_by, name, of_fault, of_reply, route, upstream, upstream_path};
 use crate::base::clock::Clock;
 use crate::base::control::Question;
-use crate::base::forwarded::Scheme;
 use crate::exchange::{
     Decision, Event, Exchange, Fault, Mode, RequestHead, RequestId, ResponseHead, Step,
 };
@@ -82,7 +81,7 @@ pub fn explain(
 }
 
 fn begin(started: Instant, unix_millis: i64, asked: &Asked) -> Exchange {
-    let mut exchange = Exchange::new(started, unix_millis, Scheme::Http);
+    let mut exchange = Exchange::new(started, unix_millis, asked.scheme);
     exchange.listener = asked.listener;
     exchange.peer = asked.peer;
     exchange

@@ -11,7 +11,6 @@ use super::ask::Asked;
 use super::{Next, Upgrade, decide, decided_by, of_fault, of_reply, upstream, upstream_path};
 use crate::base::clock::Clock;
 use crate::base::control::Question;
-use crate::base::forwarded::Scheme;
 use crate::config::request_test::{Expect, Failure, Given, RequestTest};
 use crate::exchange::{Exchange, Fault, Headers, Mode, RequestHead, RequestId, ResponseHead};
 use crate::plan::Plan;
@@ -48,7 +47,7 @@ pub fn trial(plan: &Plan, test: &RequestTest, clock: &dyn Clock) -> Vec<String> 
             Err(why) => return vec![why],
         };
         let now = question.unix_millis.unwrap_or_else(|| clock.unix_millis());
-        let mut exchange = Exchange::new(clock.instant(), now, Scheme::Http);
+        let mut exchange = Exchange::new(clock.instant(), now, asked.scheme);
         exchange.listener = asked.listener;
         exchange.peer = asked.peer;
         exchange.mode = Mode::Offline;

@@ -415,3 +415,25 @@ fn reload_refuses_a_config_whose_tests_fail_when_it_is_asked_to() {
     reload(&["--test"], 78);
     assert_eq!(text(), "third");
 }
+
+#[test]
+fn what_is_asked_by_tls_is_asked_by_https() {
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    let config = format!(
+        "version: 1\nlisteners: {{ private: {{ address: \"127.0.0.1:443\", tls: {{ certificates: [{{ cert_file: {0}/a.pem, key_file: {0}/a.key }}] }} }} }}\n\
+         routes:\n  - {{ name: s, match: {{ path: /, when: 'request.scheme == \"https\"' }}, respond: {{ text: s }} }}\n\
+         tests: [{{ request: GET https://a.test/, expect: {{ route: s, status: 200 }} }}]\n",
+        data.display()
+    );
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("doorward.yaml"), config).unwrap();
+    let tried = run_cli(&["test"], dir.path());
+    assert_eq!(tried.code, 0, "{}{}", tried.stdout, tried.stderr);
+    let told = run_cli(&["explain", "GET", "https://a.test/"], dir.path());
+    assert!(
+        told.stdout.contains("route s "),
+        "{}{}",
+        told.stdout,
+        told.stderr
+    );
+}
