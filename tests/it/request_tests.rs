@@ -418,7 +418,7 @@ fn reload_refuses_a_config_whose_tests_fail_when_it_is_asked_to() {
 
 #[test]
 fn what_is_asked_by_tls_is_asked_by_https() {
-    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls");
     let config = format!(
         "version: 1\nlisteners: {{ private: {{ address: \"127.0.0.1:443\", tls: {{ certificates: [{{ cert_file: {0}/a.pem, key_file: {0}/a.key }}] }} }} }}\n\
          routes:\n  - {{ name: s, match: {{ path: /, when: 'request.scheme == \"https\"' }}, respond: {{ text: s }} }}\n\
