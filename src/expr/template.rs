@@ -157,6 +157,25 @@ impl Template {
         let leaves = encoding == Encoding::Path && leaves(&rendered);
         (!leaves).then_some(rendered)
     }
+
+    /// The text for people to read: a value that is missing is nothing, and what stands around it stays.
+    #[must_use]
+    pub fn text<'t>(&'t self, scope: &'t dyn Scope) -> Cow<'t, str> {
+        let pieces = match &self.body {
+            Body::Literal(text) => return Cow::Borrowed(text),
+            Body::Pieces(pieces) => pieces,
+        };
+        let mut out = String::new();
+        for piece in pieces {
+            match piece {
+                Piece::Text(text) => out.push_str(text),
+                Piece::Name(name) => {
+                    out.push_str(&quote(name, scope, Encoding::Text).unwrap_or_default());
+                }
+            }
+        }
+        Cow::Owned(out)
+    }
 }
 
 /// Whether values have made a path lead elsewhere than its author meant: pieces may become `..` together, and `//` at

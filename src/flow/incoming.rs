@@ -79,8 +79,17 @@ pub fn check(
     if !known || codings.next().is_some() {
         return Err("a transfer coding that is not `chunked`");
     }
+    speak(head);
     strip(head);
     Ok(())
+}
+
+/// RFC 9110 section 6.2: the version is ours, not the upstream's. Its words for the status are its own, and tell who it is.
+fn speak(head: &mut ResponseHead) {
+    if head.version < Version::HTTP_11 {
+        head.set_version(Version::HTTP_11);
+    }
+    let _always = head.set_reason_phrase(None);
 }
 
 fn strip(head: &mut ResponseHead) {

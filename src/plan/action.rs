@@ -277,12 +277,7 @@ impl Response {
         }
         reply.body = match &self.body {
             Body::Fixed(bytes) => bytes.clone(),
-            Body::Text(template) => Bytes::from(
-                template
-                    .render(facts, Encoding::Text)
-                    .unwrap_or_default()
-                    .into_owned(),
-            ),
+            Body::Text(template) => Bytes::from(template.text(facts).into_owned()),
             Body::Json(template) => {
                 Bytes::from(template.fill(facts).unwrap_or(Json::Null).to_string())
             }

@@ -640,6 +640,24 @@ fn answers_do_not_tell_what_stands_behind() {
 }
 
 #[test]
+fn version_and_words_of_a_status_line_are_ours() {
+    for (there, here) in [
+        ("HTTP/1.0 404 Not in nginx/1.30.6", "HTTP/1.1 404 Not Found"),
+        ("HTTP/1.1 200 Jetty", "HTTP/1.1 200 OK"),
+    ] {
+        for end in ["Content-Length: 2\r\n\r\nno", "\r\nno"] {
+            let raw = format!("{there}\r\n{end}");
+            let origin = Origin::answer(move |_| Reply::raw(raw.as_str()).then_close());
+            let gateway = before(&origin);
+            let mut client = gateway.client();
+            client.send_raw(b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n");
+            let answer = String::from_utf8(client.read_to_end().unwrap()).unwrap();
+            assert!(answer.starts_with(&format!("{here}\r\n")), "{answer}");
+        }
+    }
+}
+
+#[test]
 fn the_gateway_answers_expect_itself() {
     let origin = Origin::echo();
     let gateway = before(&origin);
@@ -791,7 +809,8 @@ fn a_listener_may_be_a_unix_socket() {
     let gateway = Gateway::spawn(&format!(
         "version: 1\nlisteners:\n  public: {{ address: \"127.0.0.1:0\" }}\n  local: {{ address: \"unix:{}\" }}\n\
          upstreams: {{ o: {{ targets: [{{ url: \"{}\" }}] }} }}\n\
-         routes: [{{ name: all, match: {{ path_prefix: /, listeners: [local] }}, upstream: o }}]\n",
+         routes:\n- {{ name: all, match: {{ path_prefix: /, listeners: [local] }}, upstream: o }}\n\
+         - {{ name: who, match: {{ path: /who, listeners: [local] }}, respond: {{ text: \"you are {{client.ip}}.\" }} }}\n",
         socket.display(),
         origin.url()
     ));
@@ -800,6 +819,14 @@ fn a_listener_may_be_a_unix_socket() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    // Who comes by a socket has no address; the rest of the text stays.
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    stream
+        .write_all(b"GET /who HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")
+        .unwrap();
+    answer.clear();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.ends_with("\r\n\r\nyou are ."), "{answer}");
     let seen = origin.last();
     assert_eq!(
         (seen.header("x-forwarded-for"), seen.header("x-real-ip")),
