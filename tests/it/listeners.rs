@@ -1,9 +1,13 @@
 //! Listeners that come, go and move by a reload, and many of them.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 
+use serde_json::Value as Json;
+
 use super::support::{
-    Client, DEADLINE, Frames, Gate, Gateway, Origin, Reply, Response, free_port, get, run_cli,
+    Client, DEADLINE, Frames, Gate, Gateway, Origin, Pki, Reply, Response, Setup, Tls, free_port,
+    get, run_cli, scale,
 };
 
 /// A config with these listeners, each with an answer that names it.
@@ -183,19 +187,78 @@ fn a_request_in_flight_outlives_its_listener() {
     );
 }
 
+/// The listeners of the running gateway, and where each is.
+#[expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first thing that is not as expected"
+)]
+fn open(gateway: &Gateway) -> BTreeMap<String, SocketAddr> {
+    let args = ["status", "--admin", "./admin.sock", "--format", "json"];
+    let status = run_cli(&args, gateway.dir());
+    let status: Json = serde_json::from_str(&status.stdout).expect("JSON");
+    let listeners = status["listeners"].as_array().expect("a list").iter();
+    let each = listeners.map(|listener| {
+        let text = |key: &str| listener[key].as_str().expect("a text");
+        let (_, address) = text("address").split_once("://").expect("a URL");
+        (
+            text("name").to_owned(),
+            address.parse().expect("an address"),
+        )
+    });
+    each.collect()
+}
+
+/// Every other one speaks TLS; with each reload 16 go and 16 come.
 #[test]
 fn there_may_be_64_listeners() {
-    let names: Vec<String> = (0..64).map(|index| format!("l{index}")).collect();
-    let listeners: Vec<(&str, &str)> = names
-        .iter()
-        .map(|name| (name.as_str(), "address: \"127.0.0.1:0\""))
-        .collect();
-    let gateway = Gateway::spawn(&config(&listeners));
-    for name in &names {
-        assert_eq!(get(gateway.addr_of(name), "/", "x").text(), *name);
-    }
-    reload(&gateway, &config(&listeners), 0);
-    for name in &names {
-        assert_eq!(get(gateway.addr_of(name), "/", "x").text(), *name);
+    let pki = Pki::new();
+    let pair = pki.issue(&["a.test"]);
+    let is_tls = |index: u64| index % 2 == 1;
+    let of_round = |round: u64| {
+        let names: Vec<String> = (round * 16..round * 16 + 64)
+            .map(|index| format!("l{index}"))
+            .collect();
+        let each = names.iter().zip(round * 16..);
+        let listeners: Vec<(&str, &str)> = each
+            .map(|(name, index)| {
+                let tls = "address: \"127.0.0.1:0\", tls: { certificates: [{ cert_file: a.pem, key_file: a.key }] }";
+                let plain = "address: \"127.0.0.1:0\"";
+                (name.as_str(), if is_tls(index) { tls } else { plain })
+            })
+            .collect();
+        config(&listeners)
+    };
+    let gateway = Setup::new(&of_round(0))
+        .file("a.pem", &pair.cert)
+        .file("a.key", &pair.key)
+        .spawn();
+    let answers = |addr: SocketAddr, index: u64| {
+        if is_tls(index) {
+            let mut client = Tls::new(&pki.ca, "a.test").connect(addr);
+            client
+                .request("GET", "/", &[("Host", "a.test")], b"")
+                .text()
+        } else {
+            get(addr, "/", "a.test").text()
+        }
+    };
+    let mut before = open(&gateway);
+    for round in 0..=scale(40).max(2) {
+        if round > 0 {
+            reload(&gateway, &of_round(round), 0);
+        }
+        let now = open(&gateway);
+        assert_eq!(now.len(), 64, "round {round}");
+        for index in round * 16..round * 16 + 64 {
+            let name = format!("l{index}");
+            assert_eq!(answers(now[&name], index), name, "round {round}");
+            // Who stays, stays where it was.
+            assert!(before.get(&name).is_none_or(|addr| *addr == now[&name]));
+        }
+        for (name, addr) in before.iter().filter(|(name, _)| !now.contains_key(*name)) {
+            gone(*addr, name);
+        }
+        before = now;
     }
 }
