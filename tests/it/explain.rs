@@ -9,6 +9,7 @@
 )]
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,7 +18,8 @@ use std::time::Instant;
 use serde_json::{Value as Json, json};
 
 use super::support::{
-    Client, DEADLINE, Gateway, Origin, Output, Reply, Setup, run, run_cli, scale,
+    Client, DEADLINE, Gateway, Origin, Output, Pair, Reply, Setup, Tls, TlsOrigin, run, run_cli,
+    scale,
 };
 
 /// Numbers that look drawn by lot, the same in every run.
@@ -56,6 +58,8 @@ struct Request {
     host: String,
     /// Whether `host` stands in the URL of the question; else in a header.
     by_url: bool,
+    /// Whether the listener speaks TLS.
+    tls: bool,
     headers: Vec<(String, String)>,
     body: String,
 }
@@ -68,7 +72,8 @@ impl Request {
             .map(|(name, value)| format!("{name}: {value}"))
             .collect();
         let url = if self.by_url {
-            format!("http://{}:{port}{}", self.host, self.target)
+            let scheme = if self.tls { "https" } else { "http" };
+            format!("{scheme}://{}:{port}{}", self.host, self.target)
         } else {
             headers.insert(0, format!("Host: {}", self.host));
             self.target.clone()
@@ -97,7 +102,10 @@ impl Request {
             text += &format!("{name}: {value}\r\n");
         }
         text += &format!("\r\n{}", self.body);
-        let mut client = Client::connect(addr);
+        let mut client = match &served.pair {
+            Some(pair) if self.tls => self.connect(addr, pair),
+            Some(_) | None => Client::connect(addr),
+        };
         if served.name == "proxy_protocol" {
             // Nobody comes in without.
             client.send_raw(b"PROXY TCP4 127.0.0.1 127.0.0.1 12345 8080\r\n");
@@ -108,6 +116,17 @@ impl Request {
         id.unwrap_or_else(|| panic!("no id: {self:?} {answer:?}"))
             .to_owned()
     }
+
+    /// Connects by the name of the host, as explaining takes for granted, and with a certificate where one is asked for.
+    /// By the name of no certificate nobody connects: such a host is asked for behind another name.
+    fn connect(&self, addr: SocketAddr, pair: &Pair) -> Client {
+        let host = self.host.to_lowercase();
+        let host = host.trim_end_matches('.');
+        let known = ["api.example.com", "partner.example.com", "a.test"];
+        let name = known.iter().find(|known| **known == host);
+        let tls = Tls::new(&pair.cert, name.unwrap_or(&known[0]));
+        tls.identity(pair).connect(addr)
+    }
 }
 
 /// Requests for the routes of a config, and for what lies beside them.
@@ -116,7 +135,8 @@ struct Generator {
     made: usize,
     routes: Vec<Json>,
     hosts: Vec<String>,
-    listeners: Vec<String>,
+    /// Each with whether it speaks TLS.
+    listeners: Vec<(String, bool)>,
 }
 
 impl Generator {
@@ -142,13 +162,23 @@ impl Generator {
             let others = environment["hosts"].as_object().unwrap().values();
             hosts.extend(others.map(|host| host.as_str().unwrap().to_owned()));
         }
-        let listeners = config["listeners"].as_object().unwrap().keys();
+        let listeners = config["listeners"].as_object().unwrap();
+        for tls in listeners.values().map(|listener| &listener["tls"]) {
+            let partners = tls["client_auth"].as_object().into_iter().flatten();
+            hosts.extend(partners.map(|(host, _)| host.clone()));
+            if tls.is_object() {
+                hosts.push("API.Example.com.".to_owned());
+            }
+        }
         Self {
             lot: Lot(seed),
             made: 0,
             routes,
             hosts,
-            listeners: listeners.cloned().collect(),
+            listeners: listeners
+                .iter()
+                .map(|(name, listener)| (name.clone(), listener["tls"].is_object()))
+                .collect(),
         }
     }
 
@@ -191,8 +221,10 @@ impl Generator {
             1 => "127.0.0.1".to_owned(),
             _ => self.host(rules),
         };
+        let (listener, tls) = self.listeners[self.lot.below(self.listeners.len())].clone();
         let mut request = Request {
-            listener: self.listeners[self.lot.below(self.listeners.len())].clone(),
+            listener,
+            tls,
             method: method.to_owned(),
             target,
             host,
@@ -209,7 +241,7 @@ impl Generator {
         self.made += 1;
         if self.made == 1 {
             // Nothing else is wrong with it.
-            request.listener.clone_from(&self.listeners[0]);
+            (request.listener, request.tls) = self.listeners[0].clone();
             request.method = "GET".to_owned();
             request.headers.clear();
             request.body.clear();
@@ -415,8 +447,11 @@ struct Served {
     gateway: Gateway,
     text: String,
     env: Vec<(&'static str, String)>,
+    /// Where TLS is spoken, its certificate.
+    pair: Option<Pair>,
     /// What stands behind it, and where its sockets are, as long as it is needed.
     _origins: Vec<Origin>,
+    _secure: Option<TlsOrigin>,
     _folder: tempfile::TempDir,
 }
 
@@ -427,8 +462,6 @@ fn examples() -> Vec<String> {
         .filter(|path| path.extension().is_some_and(|ending| ending == "yaml"))
         .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect();
-    // Whether a host may be asked there depends on the handshake too: it has a test of its own.
-    names.retain(|name| name != "tls");
     names.sort();
     names
 }
@@ -455,6 +488,15 @@ fn serve(name: &str) -> Served {
         text = text.replace(from, to);
     }
     let mut origins = Vec::new();
+    let pair = text.contains("files/example.pem").then(|| {
+        let read = |name: &str| std::fs::read_to_string(folder().join("files").join(name)).unwrap();
+        Pair::of(&read("example.pem"), &read("example.key"))
+    });
+    let secure = pair.as_ref().map(|pair| TlsOrigin::start(pair, |_| {}));
+    if let Some(secure) = &secure {
+        let target = format!("https://{}", secure.addr());
+        text = text.replace("https://127.0.0.1:3001", &target);
+    }
     for port in 3000..3010 {
         let target = format!("127.0.0.1:{port}");
         if text.contains(&target) {
@@ -481,6 +523,10 @@ fn serve(name: &str) -> Served {
     for file in ["files/robots.txt", "files/error.html"] {
         setup = setup.file(file, std::fs::read(folder().join(file)).unwrap());
     }
+    if let Some(pair) = &pair {
+        setup = setup.file("files/example.pem", &pair.cert);
+        setup = setup.file("files/example.key", &pair.key);
+    }
     for (name, value) in &env {
         setup = setup.env(name, value);
     }
@@ -489,7 +535,9 @@ fn serve(name: &str) -> Served {
         gateway: setup.spawn(),
         text,
         env,
+        pair,
         _origins: origins,
+        _secure: secure,
         _folder: folder_of_sockets,
     }
 }
@@ -763,7 +811,7 @@ fn who_explains_may_look() {
     )));
     let addr = gateway.process().wait_line("its admin address", |line| {
         line.strip_prefix("admin on http://")?
-            .parse::<std::net::SocketAddr>()
+            .parse::<SocketAddr>()
             .ok()
     });
     let question = json!({ "method": "GET", "url": "/", "headers": ["Host: a.test"] }).to_string();

@@ -207,15 +207,31 @@ fn listen(acceptor: &SslAcceptor, stream: TcpStream, heard: &Mutex<Heard>) {
     while let Ok(length @ 1..) = stream.read(&mut space) {
         note(&|heard| heard.bytes.extend(&space[..length]));
         head.extend(&space[..length]);
-        if head.ends_with(b"\r\n\r\n") {
+        if is_whole(&head) {
+            // Whoever asks for the head only gets no more.
+            let body = if head.starts_with(b"HEAD ") { "" } else { "ok" };
             head.clear();
             note(&|heard| heard.requests += 1);
-            if stream
-                .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-                .is_err()
-            {
+            let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{body}");
+            if stream.write_all(answer.as_bytes()).is_err() {
                 return;
             }
         }
     }
+}
+
+/// Whether a request is there with the body that its head promises.
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+    if head.contains("\r\ntransfer-encoding: chunked") {
+        return bytes.ends_with(b"0\r\n\r\n");
+    }
+    let length = head.split("\r\ncontent-length: ").nth(1);
+    let length = length.map_or(0, |rest| {
+        rest.split("\r\n").next().unwrap().parse().unwrap()
+    });
+    bytes.len() >= end + 4 + length
 }
