@@ -72,6 +72,10 @@ pub const CODES: &[(&str, &str)] = &[
         "W051",
         "a host that asks for client certificates has one itself",
     ),
+    (
+        "W052",
+        "where `ocsp_stapling` is on, somebody can be asked about every certificate",
+    ),
 ];
 
 /// Where in the document something stands: the steps from the root to a node, e.g. `routes`, `3`, `upstream`.

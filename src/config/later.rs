@@ -54,7 +54,7 @@ const TELEMETRY_METRICS: &[&str] = &["consumer_label"];
 const ADMIN: &[&str] = &["dashboard"];
 const RUNTIME: &[&str] = &["state_dir"];
 const LISTENER: &[&str] = &[];
-const LISTENER_TLS: &[&str] = &["ocsp_stapling"];
+const LISTENER_TLS: &[&str] = &[];
 const UPSTREAM: &[&str] = &[
     "lambda",
     "function",

@@ -12,6 +12,7 @@ mod environments;
 mod matching;
 mod pages;
 mod request_tests;
+mod staples;
 #[cfg(test)]
 mod tests;
 mod times;
@@ -28,6 +29,7 @@ pub use compile::compile;
 pub use entrance::{Balancers, Entrance};
 pub use pages::{Page, Pages};
 
+use crate::base::clock::SharedClock;
 use crate::base::net::{ListenAddress, NetSet};
 use crate::base::problem::Place;
 use crate::base::task::{Spawner, TaskGuard};
@@ -234,6 +236,7 @@ impl Plan {
                 upstream.inherit(before);
             }
         }
+        staples::inherit(self, old);
         Ok(())
     }
 
@@ -243,6 +246,7 @@ impl Plan {
         names: &Arc<dyn Names>,
         spawner: &Spawner,
         telemetry: &Telemetry,
+        clock: &SharedClock,
     ) -> Vec<TaskGuard> {
         for route in self
             .listeners
@@ -261,6 +265,8 @@ impl Plan {
         for upstream in &self.upstreams {
             guards.extend(upstream.start(names, spawner, NAMES_PATIENCE).await);
         }
+        let spawn = |asking| spawner.spawn(asking);
+        guards.extend(staples::keep(self, names, telemetry, clock).map(spawn));
         guards
     }
 }

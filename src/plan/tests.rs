@@ -364,7 +364,8 @@ async fn addresses_of_names_are_taken_over() {
         Arc::new(Nine),
         Telemetry::new(&Default::default()).expect("metrics"),
     );
-    let _tasks = old.start(&names, &spawner, &telemetry).await;
+    let clock: crate::base::clock::SharedClock = Arc::new(crate::base::clock::SystemClock);
+    let _tasks = old.start(&names, &spawner, &telemetry, &clock).await;
     assert_eq!(address(&old), known);
 
     let mut same = upstreams("app");

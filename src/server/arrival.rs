@@ -4,25 +4,30 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::BytesMut;
-use pingora::listeners::TlsAccept;
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use pingora::protocols::tls::server::handshake_with_callback;
-use pingora::protocols::tls::{SslStream, TlsRef};
-use pingora::tls::ssl::NameType;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 
 use super::caps::{Seat, Turn};
 use super::connection::{self, Shared};
 use super::drain::Presence;
+use super::handshake;
 use super::http2;
 use super::stream::ClientStream;
 use super::transport::Transport;
 use crate::base::proxy_protocol::{self, Header};
 use crate::exchange::Fault;
 use crate::plan::{Balancers, Clients, Entrance, Listener};
-use crate::tls::{ClientCertificate, Hello, Secured, Site, UNRECOGNIZED_NAME, read_hello};
+use crate::telemetry::ListenerMetrics;
+use crate::tls::{Failure, Secured};
+
+/// Where somebody came to.
+#[derive(Debug, Clone)]
+pub(super) struct Door {
+    pub(super) listener: usize,
+    pub(super) peer: Option<SocketAddr>,
+    pub(super) metrics: Arc<ListenerMetrics>,
+}
 
 /// How one connection came in.
 pub(super) struct Arrival {
@@ -45,11 +50,16 @@ enum Speech {
 /// Serves a socket to its end.
 pub(super) async fn serve(
     io: L4Stream,
-    (listener, peer): (usize, Option<SocketAddr>),
+    door: Door,
     shared: Arc<Shared>,
     mut presence: Presence,
     _seat: Seat,
 ) {
+    let Door {
+        listener,
+        peer,
+        metrics,
+    } = door;
     let arrival = Arrival {
         listener,
         peer,
@@ -68,7 +78,7 @@ pub(super) async fn serve(
         return connection::serve(stream, arrival, shared, presence).await;
     }
     // It is large, and over before the first request.
-    let entering = Box::pin(enter(io, arrival, entered));
+    let entering = Box::pin(enter(io, arrival, entered, &metrics));
     let come = tokio::select! {
         biased;
         come = entering => come,
@@ -89,14 +99,9 @@ pub(super) async fn serve(
 }
 
 /// Tells somebody for whom there is no place to come back later; only who speaks HTTP/1 without TLS understands.
-pub(super) async fn turn_away(
-    io: L4Stream,
-    (listener, peer): (usize, Option<SocketAddr>),
-    shared: Arc<Shared>,
-    _turn: Turn,
-) {
+pub(super) async fn turn_away(io: L4Stream, door: Door, shared: Arc<Shared>, _turn: Turn) {
     let plan = shared.plans.load();
-    let listener = plan.listeners.get(listener);
+    let listener = plan.listeners.get(door.listener);
     if listener.is_none_or(|listener| {
         let entrance = &listener.entrance;
         entrance.tls.is_some() || entrance.balancers.is_some() || !entrance.offer.http1
@@ -104,13 +109,14 @@ pub(super) async fn turn_away(
         return;
     }
     let mut stream = ClientStream::new(Transport::Plain(io));
-    connection::refuse(&mut stream, &shared, peer, Fault::Overload).await;
+    connection::refuse(&mut stream, &shared, door.peer, Fault::Overload).await;
 }
 
 async fn enter(
     mut io: L4Stream,
     mut arrival: Arrival,
     entered: &Listener,
+    metrics: &ListenerMetrics,
 ) -> io::Result<(Speech, Arrival)> {
     let (listener, clients) = (&entered.entrance, &entered.clients);
     if let Some(balancers) = &listener.balancers {
@@ -125,16 +131,26 @@ async fn enter(
         };
         return Ok((speech, arrival));
     };
-    let secured = tokio::time::timeout(clients.handshake, secure(io, site));
-    let (stream, secured) = secured.await??;
-    arrival.secured = Some(secured);
+    let fail = |failure: Failure| {
+        metrics.unsecured(failure);
+        io::Error::other(format!("no TLS: {}", failure.code()))
+    };
+    let secured = tokio::time::timeout(clients.handshake, handshake::secure(io, site)).await;
+    let secured = secured.map_err(|_elapsed| fail(Failure::Timeout))?;
+    let (stream, secured) = secured.map_err(fail)?;
     let http2 = stream.ssl().selected_alpn_protocol() == Some(b"h2");
-    let io = Transport::Tls(Box::new(stream));
-    match (http2, listener.offer.http1) {
-        (true, _) => Ok((Speech::Http2(io), arrival)),
-        (false, true) => Ok((Speech::Http1(Box::new(ClientStream::new(io))), arrival)),
-        (false, false) => Err(io::Error::other("HTTP/1 is not spoken here")),
+    if !http2 && !listener.offer.http1 {
+        return Err(fail(Failure::Alpn));
     }
+    metrics.secured(handshake::version(stream.ssl()));
+    arrival.secured = Some(secured);
+    let io = Transport::Tls(Box::new(stream));
+    let speech = if http2 {
+        Speech::Http2(io)
+    } else {
+        Speech::Http1(Box::new(ClientStream::new(io)))
+    };
+    Ok((speech, arrival))
 }
 
 /// The client that a load balancer passes on; none if it is the one who is connected.
@@ -185,28 +201,6 @@ async fn announced(
     tokio::time::timeout(clients.handshake, whole).await?
 }
 
-/// The handshake.
-async fn secure(mut io: L4Stream, site: &Site) -> io::Result<(SslStream<L4Stream>, Arc<Secured>)> {
-    let name = hello(&mut io).await?;
-    let Some(context) = site.choose(name.as_deref()) else {
-        io.write_all(&UNRECOGNIZED_NAME).await?;
-        io.shutdown().await?;
-        return Err(io::Error::other("a name that no certificate is for"));
-    };
-    let observer = Observer {
-        name,
-        policy: context.policy(),
-    };
-    let stream = handshake_with_callback(&context.acceptor, io, &observer).await;
-    let stream = stream.map_err(io::Error::other)?;
-    let digest = stream.ssl_digest();
-    let secured = digest.and_then(|digest| digest.extension.get::<Arc<Secured>>().cloned());
-    let Some(secured) = secured else {
-        return Err(io::Error::other("the name was another when it counted"));
-    };
-    Ok((stream, secured))
-}
-
 /// RFC 9113 section 3.4.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -233,55 +227,5 @@ async fn preface(io: Transport, listener: &Entrance, clients: &Clients) -> io::R
         Ok(Speech::Http1(stream))
     } else {
         Err(io::Error::other("HTTP/1 is not spoken here"))
-    }
-}
-
-/// Reads which host the client wants, and puts back what was read.
-async fn hello(io: &mut L4Stream) -> io::Result<Option<Box<str>>> {
-    let mut bytes = BytesMut::with_capacity(2048);
-    loop {
-        if io.read_buf(&mut bytes).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        match read_hello(&bytes) {
-            Hello::Partial => {}
-            Hello::Named(name) => {
-                io.rewind(&bytes);
-                return Ok(name);
-            }
-            Hello::Malformed => return Err(io::Error::other("no greeting of TLS")),
-        }
-    }
-}
-
-/// Notes what a handshake told.
-struct Observer {
-    name: Option<Box<str>>,
-    policy: Option<[u8; 32]>,
-}
-
-#[async_trait]
-impl TlsAccept for Observer {
-    async fn certificate_callback(&self, _: &mut TlsRef) {}
-
-    async fn handshake_complete_callback(
-        &self,
-        ssl: &TlsRef,
-    ) -> Option<Arc<dyn std::any::Any + Send + Sync>> {
-        // The name that we read is the one that OpenSSL has read, or nobody comes in.
-        let name = ssl.servername(NameType::HOST_NAME);
-        let same = match (name, self.name.as_deref()) {
-            (Some(theirs), Some(ours)) => theirs.trim_end_matches('.').eq_ignore_ascii_case(ours),
-            (None, None) => true,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        same.then(|| {
-            let client = self.policy.and_then(|_| ClientCertificate::of(ssl));
-            Arc::new(Arc::new(Secured {
-                name: self.name.clone(),
-                policy: self.policy,
-                client,
-            })) as Arc<dyn std::any::Any + Send + Sync>
-        })
     }
 }

@@ -11,7 +11,7 @@ use pingora::protocols::l4::stream::Stream as L4Stream;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::oneshot;
 
-use super::arrival;
+use super::arrival::{self, Door};
 use super::caps::{Full, Seat};
 use super::close;
 use super::connection::Shared;
@@ -152,15 +152,20 @@ pub(super) async fn accept(
         socket,
         ..
     } = bound;
-    let metrics = shared.telemetry.listener(&name);
+    let metrics = Arc::new(shared.telemetry.listener(&name));
     let count = shared.caps.listener(&name);
     let serve = |stream, peer| {
         let (shared, presence) = (Arc::clone(&shared), shared.drain.join());
-        let (spawner, came) = (shared.spawner.clone(), (listener, peer));
+        let spawner = shared.spawner.clone();
+        let door = || Door {
+            listener,
+            peer,
+            metrics: Arc::clone(&metrics),
+        };
         match seat(&shared, &count, listener, peer) {
             Ok(seat) => {
                 let connected = metrics.connected();
-                let entered = arrival::serve(stream, came, shared, presence, seat);
+                let entered = arrival::serve(stream, door(), shared, presence, seat);
                 spawner.detach(async move {
                     entered.await;
                     drop(connected);
@@ -169,7 +174,7 @@ pub(super) async fn accept(
             Err(full) => {
                 metrics.refused(full.code());
                 if let Some(turn) = shared.caps.turn_away(full) {
-                    spawner.detach(arrival::turn_away(stream, came, shared, turn));
+                    spawner.detach(arrival::turn_away(stream, door(), shared, turn));
                 }
             }
         }

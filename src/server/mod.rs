@@ -11,6 +11,7 @@ mod doors;
 mod drain;
 mod files;
 mod frames;
+mod handshake;
 mod http2;
 mod listener;
 mod loan;
@@ -108,7 +109,7 @@ pub async fn start(
     let opened = telemetry.open_access_log(log);
     opened.map_err(|error| StartError::AccessLog(log.file.clone(), error))?;
     telemetry.began_serving(clock.unix_millis() / 1000, plan.generation);
-    let tasks = plan.start(&names, &spawner, &telemetry).await;
+    let tasks = plan.start(&names, &spawner, &telemetry, &clock).await;
     let proxy = proxy(&telemetry);
     let drain = Drain::new();
     let plans = Arc::new(PlanHandle::new(plan, tasks));

@@ -190,7 +190,7 @@ impl Reloader {
             return Reloaded::Invalid { report };
         }
         let tasks = plan
-            .start(&parts.names, &parts.spawner, &parts.telemetry)
+            .start(&parts.names, &parts.spawner, &parts.telemetry, &parts.clock)
             .await;
         let kept = (names(&plan), upstream_names(&plan));
         parts.plans.publish(plan, tasks);

@@ -8,7 +8,9 @@ use prometheus::{
 };
 
 use super::spec::MetricsSpec;
+use super::tls::{Handshakes, OcspMetrics, TlsCounters};
 use crate::exchange::Fault;
+use crate::tls::{Failure, Version};
 
 /// The classes of status that are told apart.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -39,6 +41,7 @@ pub(super) struct Metrics {
     connections: IntCounterVec,
     connections_refused: IntCounterVec,
     connections_active: IntGaugeVec,
+    tls: TlsCounters,
     pub(super) config: ConfigMetrics,
     pub(super) active: IntGauge,
     pub(super) faults: IntCounterVec,
@@ -69,12 +72,13 @@ pub struct UpstreamMetrics {
 }
 
 /// The connections of one listener.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ListenerMetrics {
     total: IntCounter,
     active: IntGauge,
     /// In the order of [`REFUSALS`].
     refused: [IntCounter; REFUSALS.len()],
+    handshakes: Handshakes,
 }
 
 /// Why a connection is turned away.
@@ -143,6 +147,7 @@ impl Metrics {
                 "Connections of clients that are open",
                 &["listener"],
             )?,
+            tls: TlsCounters::new(&register)?,
             dropped: registered(
                 &registry,
                 IntCounter::new(
@@ -228,7 +233,12 @@ impl Metrics {
             active: self.connections_active.with_label_values(&[name]),
             refused: REFUSALS
                 .map(|limit| self.connections_refused.with_label_values(&[name, limit])),
+            handshakes: self.tls.handshakes(name),
         }
+    }
+
+    pub(super) fn ocsp(&self, listener: &str) -> OcspMetrics {
+        self.tls.ocsp(listener)
     }
 
     /// Counts so many reloads that ended so.
@@ -269,14 +279,14 @@ impl ConfigMetrics {
 }
 
 /// Makes metrics and registers them.
-struct Register<'a>(&'a Registry);
+pub(super) struct Register<'a>(&'a Registry);
 
 impl Register<'_> {
     fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
         registered(self.0, IntGauge::new(name, help)?)
     }
 
-    fn counters(
+    pub(super) fn counters(
         &self,
         name: &str,
         help: &str,
@@ -369,6 +379,16 @@ impl ListenerMetrics {
         if let Some(counter) = at.and_then(|at| self.refused.get(at)) {
             counter.inc();
         }
+    }
+
+    /// A TLS handshake succeeded.
+    pub fn secured(&self, version: Version) {
+        self.handshakes.done(version);
+    }
+
+    /// A TLS handshake failed.
+    pub fn unsecured(&self, failure: Failure) {
+        self.handshakes.failed(failure);
     }
 }
 

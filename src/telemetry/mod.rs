@@ -6,6 +6,7 @@ mod process;
 mod sample;
 mod spec;
 mod throttle;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ pub use access_log::{AccessLog, Fields, Form, Hidden, OWN_FIELDS, Record};
 pub use metrics::{Connected, ListenerMetrics, RouteMetrics, UpstreamMetrics};
 pub use sample::{Recording, Sample};
 pub use spec::{AccessLogFormat, AccessLogSpec, Level, LogFormat, LogSpec, MetricsSpec, Spec};
+pub use tls::{OcspMetrics, OcspResult};
 
 use crate::exchange::{Exchange, Fault};
 use metrics::Metrics;
@@ -93,6 +95,12 @@ impl Telemetry {
     #[must_use]
     pub fn listener(&self, name: &str) -> ListenerMetrics {
         self.metrics.listener(name)
+    }
+
+    /// The questions about the certificates of the listener `name`.
+    #[must_use]
+    pub fn ocsp(&self, name: &str) -> OcspMetrics {
+        self.metrics.ocsp(name)
     }
 
     /// Opens the access log that `spec` asks for; the one before it ends.

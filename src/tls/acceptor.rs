@@ -1,5 +1,7 @@
 //! How a handshake goes with one certificate and one policy on clients (RFC 9325).
 
+use std::sync::Arc;
+
 use pingora::tls::error::ErrorStack;
 use pingora::tls::ssl::{
     AlpnError, SslAcceptor, SslMethod, SslOptions, SslSessionCacheMode, SslVerifyMode, SslVersion,
@@ -11,6 +13,7 @@ use super::certificate::Certificate;
 use super::client::Policy;
 use super::site::Offer;
 use super::spec::{ClientAuthMode, Version};
+use super::staple::Staple;
 
 /// RFC 9325 section 4.2, and ChaCha20 for what has no AES: forward secrecy and authenticated encryption, nothing else.
 const SUITES: &str = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:\
@@ -22,9 +25,12 @@ const BOTH: &[u8] = b"\x02h2\x08http/1.1\x08http/1.0";
 const HTTP2: &[u8] = b"\x02h2";
 const HTTP1: &[u8] = b"\x08http/1.1\x08http/1.0";
 
+/// What a handshake shows: a certificate, and what is said of it, if anybody is asked.
+pub(super) type Shown<'a> = (&'a Certificate, Option<&'a Arc<Staple>>);
+
 /// Puts it together. Each acceptor has keys of its own for tickets: a session goes on where it began, and nowhere else.
 pub(super) fn acceptor(
-    certificate: &Certificate,
+    (certificate, staple): Shown<'_>,
     min_version: Version,
     offer: Offer,
     policy: Option<&Policy>,
@@ -49,6 +55,9 @@ pub(super) fn acceptor(
     }
     builder.set_private_key(certificate.key())?;
     builder.check_private_key()?;
+    if let Some(staple) = staple.map(Arc::clone) {
+        builder.set_status_callback(move |ssl| staple.show(ssl))?;
+    }
     let names = offer.names();
     builder.set_alpn_select_callback(move |_, wanted| {
         select_next_proto(names, wanted).ok_or(AlpnError::ALERT_FATAL)

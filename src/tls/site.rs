@@ -10,6 +10,7 @@ use super::acceptor::acceptor;
 use super::certificate::{Certificate, Refused, Validity};
 use super::client::Policy;
 use super::spec::{Spec, UnknownName};
+use super::staple::Staple;
 use crate::base::problem::{Place, Problem, Problems};
 
 /// The certificates of a listener, and who gets which.
@@ -21,6 +22,7 @@ pub struct Site {
     default: usize,
     unknown: UnknownName,
     certificates: Vec<(Place, Box<str>, Validity)>,
+    staples: Box<[Arc<Staple>]>,
 }
 
 impl std::fmt::Debug for Site {
@@ -67,6 +69,7 @@ impl Site {
     ) -> Option<Self> {
         let certificates = read_certificates(spec, place, files, problems)?;
         let policies = read_policies(spec, place, files, problems)?;
+        let staples = staples(spec, &certificates, place, problems);
         let best: usize = spec
             .certificates
             .iter()
@@ -76,6 +79,7 @@ impl Site {
             spec,
             offer,
             certificates: &certificates,
+            staples: &staples,
             contexts: Vec::new(),
             known: HashMap::new(),
         };
@@ -115,6 +119,7 @@ impl Site {
             default,
             unknown: spec.unknown_name,
             certificates: shown(&certificates, place),
+            staples: staples.into_iter().flatten().collect(),
         })
     }
 
@@ -156,12 +161,20 @@ impl Site {
     pub fn certificates(&self) -> &[(Place, Box<str>, Validity)] {
         &self.certificates
     }
+
+    /// The certificates whose authorities are asked about them.
+    #[must_use]
+    pub fn staples(&self) -> &[Arc<Staple>] {
+        &self.staples
+    }
 }
 
 struct Building<'a> {
     spec: &'a Spec,
     offer: Offer,
     certificates: &'a [Certificate],
+    /// Of each certificate.
+    staples: &'a [Option<Arc<Staple>>],
     contexts: Vec<Context>,
     known: HashMap<(usize, Option<[u8; 32]>), usize>,
 }
@@ -184,7 +197,8 @@ impl Building<'_> {
             return Some(*known);
         }
         let chosen = self.certificates.get(certificate)?;
-        let acceptor = acceptor(chosen, self.spec.min_version, self.offer, policy);
+        let staple = self.staples.get(certificate).and_then(Option::as_ref);
+        let acceptor = acceptor((chosen, staple), self.spec.min_version, self.offer, policy);
         let index = self.contexts.len();
         self.contexts.push(Context {
             acceptor: acceptor.ok()?,
@@ -245,6 +259,29 @@ fn read_certificates(
         }
     }
     (certificates.len() == spec.certificates.len()).then_some(certificates)
+}
+
+/// Whom to ask about each certificate; that nobody can be asked is no reason to serve nobody.
+fn staples(
+    spec: &Spec,
+    certificates: &[Certificate],
+    place: &Place,
+    problems: &mut Problems,
+) -> Vec<Option<Arc<Staple>>> {
+    if !spec.ocsp_stapling {
+        return Vec::new();
+    }
+    let place = place.key("certificates");
+    let each = certificates.iter().enumerate().map(|(index, certificate)| {
+        let (what, hint) = match Staple::new(certificate) {
+            Ok(staple) => return Some(Arc::new(staple)),
+            Err(missing) => missing,
+        };
+        let place = place.index(index).key("cert_file");
+        problems.push(Problem::warning("W052", place, what).hint(hint));
+        None
+    });
+    each.collect()
 }
 
 fn read_policies(

@@ -19,6 +19,10 @@ pub struct Spec {
     /// What a client gets that asks for a name of no certificate: `reject`, or `use_default`. Default `reject`.
     #[serde(default)]
     pub unknown_name: UnknownName,
+    /// Whether clients that ask are shown what each certificate's authority says of it (OCSP); its responder is asked in the
+    /// background, and no handshake waits for it. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ocsp_stapling: bool,
     /// Hosts whose clients show a certificate of their own, by exact host. Default: none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub client_auth: BTreeMap<String, ClientAuthSpec>,

@@ -11,9 +11,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::stapling;
 use super::support::{
-    Client, DEADLINE, Gate, Gateway, Origin, Pair, Recorded, Reply, Response, Setup, Tls,
-    TlsOrigin, run, run_cli,
+    Client, DEADLINE, Gate, Gateway, Origin, Pki, Recorded, Reply, Responder, Response, Setup, Tls,
+    TlsOrigin, run, run_cli, spoken,
 };
 
 /// One test an example; a file that is not named here fails `every_example_is_exercised`.
@@ -504,15 +505,23 @@ mod exercises {
     }
 
     pub(super) fn tls(example: Example) {
-        let file = |name: &str| std::fs::read_to_string(folder().join("files").join(name)).unwrap();
-        let pair = Pair::of(&file("example.pem"), &file("example.key"));
+        // As the file has it, but with an authority that answers.
+        let (pki, responder) = (Pki::new(), Responder::start());
+        let names = ["a.test", "api.example.com", "partner.example.com"];
+        let mut pair = pki.issue_with_responder(&names, &responder.url());
+        pair.cert.push_str(&pki.ca);
+        let ca = pki.ca.clone();
+        responder.say(move |question| spoken(&pki.answer(question, None, " -ndays 7")));
         let app = TlsOrigin::start(&pair, |_| {});
         let example = example
             .replace("127.0.0.1:3001", &app.addr().to_string())
+            .replace("version: 1", "version: 1\nadmin: { socket: admin.sock }")
             .file("files/example.pem", pair.cert.as_bytes())
             .file("files/example.key", pair.key.as_bytes());
         let gateway = example.start();
-        let tls = |name: &str| Tls::new(&pair.cert, name);
+        stapling::fetched(&gateway, "good", 1);
+        stapling::shows(&gateway, "good");
+        let tls = |name: &str| Tls::new(&ca, name);
         let get = |mut client: Client, host: &str| {
             let answer = client.try_request("GET", "/", &[("Host", host)], b"");
             answer.map(|answer| answer.status)

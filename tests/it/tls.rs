@@ -2,6 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     reason = "a test stops at the first thing that is not as expected"
 )]
@@ -13,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use pingora::tls::ssl::SslVersion;
 
+use super::handshakes;
 use super::support::{Client, DEADLINE, Origin, Pair, Pki, Setup, Tls, run, run_cli, scale};
 
 /// A gateway with these certificates at one listener; `tls` is what else stands in its `tls`.
@@ -265,6 +267,8 @@ fn a_reload_changes_certificates_and_no_handshake_fails() {
                     .unwrap();
                 let reloaded = run_cli(&["reload", "--admin", "admin.sock"], gateway.dir());
                 assert_eq!(reloaded.code, 0, "{}", reloaded.stderr);
+                // Who was connected before the first of them stays so, and is not idle for long.
+                assert_eq!(ask(&mut kept, "a.test"), 200);
                 let got = Tls::new(&pki.ca, "a.test").connect(addr);
                 let names = got
                     .ssl()
@@ -285,8 +289,11 @@ fn a_reload_changes_certificates_and_no_handshake_fails() {
             std::panic::resume_unwind(panic);
         }
     });
-    assert!(made.load(Ordering::Relaxed) > 0);
+    let made = made.load(Ordering::Relaxed);
+    assert!(made > 0);
+    eprintln!("{made} handshakes while certificates changed");
     assert_eq!(ask(&mut kept, "a.test"), 200);
+    handshakes::none_failed(&gateway);
 }
 
 #[test]

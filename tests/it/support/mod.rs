@@ -23,6 +23,7 @@ mod origin;
 mod pki;
 mod process;
 mod reply;
+mod responder;
 mod secure;
 mod serve;
 mod telltale;
@@ -38,6 +39,7 @@ pub(crate) use origin::{ConnectionSeen, Origin, Recorded};
 pub(crate) use pki::{Pair, Pki};
 pub(crate) use process::{Gateway, Output, Process, Setup, run, run_cli};
 pub(crate) use reply::{Early, Reply, Script};
+pub(crate) use responder::{Responder, spoken};
 pub(crate) use secure::{Heard, Tls, TlsOrigin};
 pub(crate) use tools::{
     Browser, Nginx, Node, PythonFiles, calls, chromium_dump, debian, free_port, internet_calls,

@@ -60,15 +60,30 @@ impl Pki {
 
     /// A certificate for 90 days; names are hosts or addresses.
     pub(crate) fn issue(&self, names: &[&str]) -> Pair {
-        self.issue_until(names, None)
+        self.issue_until(names, None, "")
+    }
+
+    /// One that names whom to ask about it.
+    pub(crate) fn issue_with_responder(&self, names: &[&str], url: &str) -> Pair {
+        let extension = format!(" -addext authorityInfoAccess=OCSP;URI:{url}");
+        self.issue_until(names, None, &extension)
+    }
+
+    /// One that may answer questions about others of this authority.
+    pub(crate) fn issue_delegate(&self) -> Pair {
+        self.issue_until(
+            &["ocsp.test"],
+            None,
+            " -addext extendedKeyUsage=OCSPSigning",
+        )
     }
 
     /// A certificate that was over long ago.
     pub(crate) fn expired(&self, names: &[&str]) -> Pair {
-        self.issue_until(names, Some("20200201000000Z"))
+        self.issue_until(names, Some("20200201000000Z"), "")
     }
 
-    fn issue_until(&self, names: &[&str], until: Option<&str>) -> Pair {
+    fn issue_until(&self, names: &[&str], until: Option<&str>, extension: &str) -> Pair {
         let dir = self.dir.path();
         let number = fs::read_to_string(dir.join("serial")).unwrap();
         let number = number.trim();
@@ -84,7 +99,7 @@ impl Pki {
         openssl(
             dir,
             &format!(
-                "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {number}.key -out {number}.csr -subj /CN={} -config ca.cnf -addext subjectAltName={alternatives}",
+                "req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout {number}.key -out {number}.csr -subj /CN={} -config ca.cnf -addext subjectAltName={alternatives}{extension}",
                 names[0]
             ),
         );
@@ -101,6 +116,39 @@ impl Pki {
             key: fs::read_to_string(dir.join(format!("{number}.key"))).unwrap(),
             file,
         }
+    }
+
+    /// What this authority answers a question of OCSP with; `signer` signs, or else the authority, and `args` are more
+    /// words for `openssl ocsp`.
+    pub(crate) fn answer(&self, question: &[u8], signer: Option<&Pair>, args: &str) -> Vec<u8> {
+        let dir = tempfile::tempdir_in(self.dir.path()).unwrap();
+        let at = |name: &str| dir.path().join(name).display().to_string();
+        fs::write(at("question"), question).unwrap();
+        let (mut cert, mut key) = ("ca.pem".to_owned(), "ca.key".to_owned());
+        if let Some(signer) = signer {
+            (cert, key) = (at("signer.pem"), at("signer.key"));
+            fs::write(&cert, &signer.cert).unwrap();
+            fs::write(&key, &signer.key).unwrap();
+        }
+        openssl(
+            self.dir.path(),
+            &format!(
+                "ocsp -index index.txt -CA ca.pem -rsigner {cert} -rkey {key} -reqin {} -respout {}{args}",
+                at("question"),
+                at("answer")
+            ),
+        );
+        fs::read(at("answer")).unwrap()
+    }
+
+    /// A command that answers for this authority at `port`, until it is stopped.
+    pub(crate) fn responder(&self, port: u16) -> Command {
+        let mut command = Command::new("openssl");
+        let args = format!(
+            "ocsp -index index.txt -CA ca.pem -rsigner ca.pem -rkey ca.key -ndays 7 -port {port}"
+        );
+        command.args(args.split(' ')).current_dir(self.dir.path());
+        command
     }
 
     /// Takes a certificate back; `crl` says so from now on.
