@@ -5,7 +5,7 @@ use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::base::units::{ByteRate, ByteSize, Span};
+use crate::base::units::{ByteRate, ByteSize, Ceiling, Span};
 
 /// What clients may have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +19,15 @@ pub struct LimitsSpec {
     /// `proxy_protocol.from` are not counted. Default 256.
     #[serde(default = "per_ip")]
     pub connections_per_ip: NonZeroU32,
+    /// New connections of one address in a second (IPv6: of one /64 network), counted before anything is read; one more is
+    /// closed. `none`: not counted. Peers as above are not; who comes by the PROXY protocol is. An estimate, too high by
+    /// a few while a hundred thousand addresses come in one second. Default `5000/s`.
+    #[serde(default = "connection_rate")]
+    pub connection_rate_per_ip: Ceiling,
+    /// Requests of one address in a second, counted in the same way before they are read; one more gets 429, and in HTTP/1
+    /// its connection closes. `none`: not counted. Default `50000/s`.
+    #[serde(default = "request_rate")]
+    pub request_rate_per_ip: Ceiling,
     /// Requests on one connection; after the last one it closes. Default 1000.
     #[serde(default = "per_connection")]
     pub requests_per_connection: NonZeroU32,
@@ -54,6 +63,15 @@ const fn per_ip() -> NonZeroU32 {
     nonzero(256)
 }
 
+// One machine comes so often to measure, not to use: a thousand people behind one address make a hundredth of it.
+const fn connection_rate() -> Ceiling {
+    Ceiling::new(nonzero(5000))
+}
+
+const fn request_rate() -> Ceiling {
+    Ceiling::new(nonzero(50_000))
+}
+
 const fn per_connection() -> NonZeroU32 {
     nonzero(1000)
 }
@@ -79,6 +97,8 @@ impl Default for LimitsSpec {
         Self {
             connections: None,
             connections_per_ip: per_ip(),
+            connection_rate_per_ip: connection_rate(),
+            request_rate_per_ip: request_rate(),
             requests_per_connection: per_connection(),
             uri: uri(),
             header_bytes: header_bytes(),

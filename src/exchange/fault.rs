@@ -83,6 +83,9 @@ pub enum Fault {
     /// The client went away or sent a body that is broken.
     #[error("client error")]
     ClientError,
+    /// Its address sends far more requests than anybody honest would.
+    #[error("too many requests")]
+    TooManyRequests,
     /// There is more to do than can be done.
     #[error("overload")]
     Overload,
@@ -123,7 +126,7 @@ mod grpc {
 }
 
 /// The table, in the order of the enum.
-static TABLE: [(Fault, Meaning); 29] = [
+static TABLE: [(Fault, Meaning); 30] = [
     (
         Fault::BadRequest,
         Meaning {
@@ -408,6 +411,17 @@ static TABLE: [(Fault, Meaning); 29] = [
             detail: "The request body broke off or is not valid.",
             grpc: grpc::INTERNAL,
             proxy_status: "http_request_error",
+        },
+    ),
+    (
+        Fault::TooManyRequests,
+        Meaning {
+            code: "too_many_requests",
+            status: StatusCode::TOO_MANY_REQUESTS,
+            title: "Too many requests",
+            detail: "There are too many requests from this address. Please try again later.",
+            grpc: grpc::RESOURCE_EXHAUSTED,
+            proxy_status: "http_request_denied",
         },
     ),
     (

@@ -67,6 +67,10 @@ pub fn of_fault(
         };
         head.set(&RETRY_AFTER, HeaderValue::from(seconds));
     }
+    if fault == Fault::TooManyRequests {
+        // The next second begins with none.
+        head.set(&RETRY_AFTER, HeaderValue::from(1));
+    }
     proxy_status(&mut head, exchange, fault)?;
     common(&mut head, exchange);
     Ok((head, page.body))

@@ -34,6 +34,8 @@ impl Asked {
         let listener = plan.listeners.get(number);
         let local = listener.is_none_or(only_sockets);
         let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let limits = listener.map(|listener| listener.clients.head);
+        let limits = limits.unwrap_or_default();
         Ok(Self {
             listener: number,
             scheme: match listener.and_then(|listener| listener.entrance.tls.as_ref()) {
@@ -41,7 +43,7 @@ impl Asked {
                 None => Scheme::Http,
             },
             peer: question.client.or_else(|| (!local).then_some(here)),
-            head: read(&bytes(question, &url)?),
+            head: read(&bytes(question, &url)?, &limits),
         })
     }
 }
@@ -169,21 +171,25 @@ fn bytes(question: &Question, url: &Url<'_>) -> Result<Vec<u8>, String> {
 ///
 /// # Errors
 /// What is wrong with the head.
-pub fn read(raw: &[u8]) -> Result<(RequestHead, Framing), Fault> {
-    let (canonical, framing) = check_head(raw, &HeadLimits::default())?;
-    let text = std::str::from_utf8(&canonical).map_err(|_error| Fault::BadRequest)?;
-    let mut lines = text.split("\r\n");
-    let mut words = lines.next().unwrap_or_default().split(' ');
+pub fn read(raw: &[u8], limits: &HeadLimits) -> Result<(RequestHead, Framing), Fault> {
+    let (canonical, framing) = check_head(raw, limits)?;
+    let mut lines = canonical.as_ref().split(|byte: &u8| *byte == b'\n');
+    let mut words = lines.next().unwrap_or_default().split(|byte| *byte == b' ');
     let method = words.next().unwrap_or_default();
     let target = words.next().unwrap_or_default();
-    let mut head =
-        RequestHead::build(method, target.as_bytes(), None).map_err(|_error| Fault::BadRequest)?;
-    for line in lines.take_while(|line| !line.is_empty()) {
-        let (name, value) = line.split_once(':').ok_or(Fault::BadRequest)?;
-        let name = HeaderName::from_bytes(name.as_bytes());
+    let mut head = RequestHead::build(method, target, None).map_err(|_error| Fault::BadRequest)?;
+    for line in lines {
+        let line = line.trim_ascii_end();
+        if line.is_empty() {
+            break;
+        }
+        let colon = line.iter().position(|byte| *byte == b':');
+        let colon = colon.ok_or(Fault::BadRequest)?;
+        let (name, value) = line.split_at_checked(colon).ok_or(Fault::BadRequest)?;
+        let name = HeaderName::from_bytes(name);
         // A value may hold bytes beyond ASCII (RFC 9110 section 5.5), as on the wire.
-        let value = HeaderValue::from_bytes(value.trim_matches([' ', '\t']).as_bytes());
-        let (Ok(name), Ok(value)) = (name, value) else {
+        let value = value.get(1..).unwrap_or_default().trim_ascii();
+        let (Ok(name), Ok(value)) = (name, HeaderValue::from_bytes(value)) else {
             return Err(Fault::BadRequest);
         };
         drop(head.append_header(name, value));

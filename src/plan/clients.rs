@@ -25,6 +25,10 @@ pub struct Clients {
     pub connections: Option<u32>,
     /// Connections of one address.
     pub connections_per_ip: u32,
+    /// New connections of one address in a second; none = not counted.
+    pub connection_rate: Option<u32>,
+    /// Requests of one address in a second; none = not counted.
+    pub request_rate: Option<u32>,
     /// Requests on one connection.
     pub requests: u32,
     /// Open streams of one connection.
@@ -59,6 +63,8 @@ impl Clients {
             },
             connections: limits.connections.map(std::num::NonZeroU32::get),
             connections_per_ip: limits.connections_per_ip.get(),
+            connection_rate: limits.connection_rate_per_ip.per_second(),
+            request_rate: limits.request_rate_per_ip.per_second(),
             requests: limits.requests_per_connection.get(),
             http2_streams: u32::from(limits.http2_streams.get()),
             handshake: times.handshake.duration(),

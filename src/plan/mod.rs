@@ -18,6 +18,7 @@ mod tests;
 mod times;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -94,6 +95,12 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Who is counted as one client by the address `ip`; nobody if it is a proxy's, behind which there are many.
+    #[must_use]
+    pub fn client(&self, ip: IpAddr) -> Option<IpAddr> {
+        (!self.trusted.contains(ip)).then_some(ip)
+    }
+
     /// The same, but nobody can connect any more.
     fn retired(&self) -> Self {
         Self {

@@ -1,16 +1,17 @@
 //! From a socket that was accepted to a connection that speaks HTTP: what has to happen before the first head.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use pingora::protocols::l4::stream::Stream as L4Stream;
 use tokio::io::AsyncReadExt as _;
 
-use super::caps::{Seat, Turn};
+use super::caps::{Full, Seat, Turn};
 use super::connection::{self, Shared};
 use super::drain::Presence;
+use super::flood::Arriving;
 use super::handshake;
 use super::http2;
 use super::stream::ClientStream;
@@ -21,20 +22,15 @@ use crate::plan::{Balancers, Clients, Entrance, Listener};
 use crate::telemetry::ListenerMetrics;
 use crate::tls::{Failure, Secured};
 
-/// Where somebody came to.
-#[derive(Debug, Clone)]
-pub(super) struct Door {
-    pub(super) listener: usize,
-    pub(super) peer: Option<SocketAddr>,
-    pub(super) metrics: Arc<ListenerMetrics>,
-}
-
 /// How one connection came in.
 pub(super) struct Arrival {
     pub(super) listener: usize,
     pub(super) peer: Option<SocketAddr>,
+    /// Whose requests are counted together; none for a proxy, which has many clients, and on a unix socket.
+    pub(super) counted: Option<IpAddr>,
     /// What TLS told of the client; none without TLS.
     pub(super) secured: Option<Arc<Secured>>,
+    pub(super) metrics: Arc<ListenerMetrics>,
 }
 
 /// What a connection speaks, once it stands.
@@ -50,23 +46,13 @@ enum Speech {
 /// Serves a socket to its end.
 pub(super) async fn serve(
     io: L4Stream,
-    door: Door,
+    arrival: Arrival,
     shared: Arc<Shared>,
     mut presence: Presence,
     _seat: Seat,
 ) {
-    let Door {
-        listener,
-        peer,
-        metrics,
-    } = door;
-    let arrival = Arrival {
-        listener,
-        peer,
-        secured: None,
-    };
     let plan = shared.plans.load();
-    let Some(entered) = plan.listeners.get(listener) else {
+    let Some(entered) = plan.listeners.get(arrival.listener) else {
         return;
     };
     if entered.entrance.tls.is_none()
@@ -78,7 +64,7 @@ pub(super) async fn serve(
         return connection::serve(stream, arrival, shared, presence).await;
     }
     // It is large, and over before the first request.
-    let entering = Box::pin(enter(io, arrival, entered, &metrics));
+    let entering = Box::pin(enter(io, arrival, entered, &shared));
     let come = tokio::select! {
         biased;
         come = entering => come,
@@ -99,9 +85,9 @@ pub(super) async fn serve(
 }
 
 /// Tells somebody for whom there is no place to come back later; only who speaks HTTP/1 without TLS understands.
-pub(super) async fn turn_away(io: L4Stream, door: Door, shared: Arc<Shared>, _turn: Turn) {
+pub(super) async fn turn_away(io: L4Stream, arrival: Arrival, shared: Arc<Shared>, _turn: Turn) {
     let plan = shared.plans.load();
-    let listener = plan.listeners.get(door.listener);
+    let listener = plan.listeners.get(arrival.listener);
     if listener.is_none_or(|listener| {
         let entrance = &listener.entrance;
         entrance.tls.is_some() || entrance.balancers.is_some() || !entrance.offer.http1
@@ -109,19 +95,27 @@ pub(super) async fn turn_away(io: L4Stream, door: Door, shared: Arc<Shared>, _tu
         return;
     }
     let mut stream = ClientStream::new(Transport::Plain(io));
-    connection::refuse(&mut stream, &shared, door.peer, Fault::Overload).await;
+    connection::refuse(&mut stream, &shared, arrival.peer, Fault::Overload).await;
 }
 
 async fn enter(
     mut io: L4Stream,
     mut arrival: Arrival,
     entered: &Listener,
-    metrics: &ListenerMetrics,
+    shared: &Shared,
 ) -> io::Result<(Speech, Arrival)> {
     let (listener, clients) = (&entered.entrance, &entered.clients);
     if let Some(balancers) = &listener.balancers {
         let client = announced(&mut io, arrival.peer, balancers, clients).await?;
-        arrival.peer = client.or(arrival.peer);
+        if let Some(client) = client {
+            arrival.peer = Some(client);
+            // Only now it is known who comes.
+            arrival.counted = entered.client(client.ip());
+            if let Err(full) = admitted(&arrival, entered, shared) {
+                arrival.metrics.refused(full.code());
+                return Err(io::Error::other("a flood"));
+            }
+        }
     }
     let Some(site) = &listener.tls else {
         let speech = if listener.h2c {
@@ -131,6 +125,7 @@ async fn enter(
         };
         return Ok((speech, arrival));
     };
+    let metrics = &arrival.metrics;
     let fail = |failure: Failure| {
         metrics.unsecured(failure);
         io::Error::other(format!("no TLS: {}", failure.code()))
@@ -151,6 +146,25 @@ async fn enter(
         Speech::Http1(Box::new(ClientStream::new(io)))
     };
     Ok((speech, arrival))
+}
+
+/// Counts one more connection of its address; an error if it is one of a flood.
+pub(super) fn admitted(arrival: &Arrival, entered: &Listener, shared: &Shared) -> Result<(), Full> {
+    let Some(address) = arrival.counted else {
+        return Ok(());
+    };
+    let (here, most) = (
+        (arrival.listener, &*entered.name),
+        entered.clients.connection_rate,
+    );
+    if shared
+        .flood
+        .admits(Arriving::Connection, here, address, most)
+    {
+        Ok(())
+    } else {
+        Err(Full::Rate)
+    }
 }
 
 /// The client that a load balancer passes on; none if it is the one who is connected.

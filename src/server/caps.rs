@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ahash::RandomState;
 
+use super::flood::Arriving;
+
 /// Addresses are spread over so many maps, so that two workers seldom wait for one lock.
 const SHARDS: usize = 64;
 
@@ -19,6 +21,7 @@ pub(super) struct Caps {
     hasher: RandomState,
     listeners: Mutex<HashMap<Arc<str>, Arc<AtomicU32>>>,
     turned_away: Arc<AtomicU32>,
+    requests: Arc<AtomicU32>,
 }
 
 /// More than this are not told why they are turned away; each takes a descriptor meanwhile.
@@ -26,7 +29,7 @@ const TURNED_AWAY_MAX: u32 = 64;
 /// So many of a process that may have few: one for so many places.
 const PLACES_FOR_ONE: u32 = 8;
 
-/// Somebody who is told why there is no place.
+/// A place among a few, until this is dropped: of somebody who is told why there is no seat, of a request.
 #[derive(Debug)]
 pub(super) struct Turn(Arc<AtomicU32>);
 
@@ -45,6 +48,8 @@ pub(super) enum Full {
     Connections,
     /// The address has.
     Address,
+    /// The address comes too often.
+    Rate,
 }
 
 impl Full {
@@ -53,6 +58,7 @@ impl Full {
         match self {
             Self::Connections => "connections",
             Self::Address => "connections_per_ip",
+            Self::Rate => Arriving::Connection.limit(),
         }
     }
 }
@@ -74,7 +80,16 @@ impl Caps {
             hasher: RandomState::new(),
             listeners: Mutex::default(),
             turned_away: Arc::default(),
+            requests: Arc::default(),
         }
+    }
+
+    /// Takes a place for one more request of a connection that may have many at once. Each may take a descriptor for its
+    /// upstream, so there are no more of them than of connections; `None`: there is no place.
+    pub(super) fn request(&self) -> Option<Turn> {
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
+        let place = Turn(Arc::clone(&self.requests));
+        (before < self.process_max).then_some(place)
     }
 
     /// The count of the listener `name`, whichever config it is in.
@@ -90,7 +105,7 @@ impl Caps {
 
     /// Whether somebody who is not let in is told why; who has more than their share is not.
     pub(super) fn turn_away(&self, full: Full) -> Option<Turn> {
-        if full == Full::Address {
+        if full != Full::Connections {
             return None;
         }
         let turn = Turn(Arc::clone(&self.turned_away));
@@ -160,7 +175,7 @@ impl Drop for Seat {
 }
 
 /// Whoever has one address of IPv6 has its /64 network too.
-fn network(address: IpAddr) -> IpAddr {
+pub(super) fn network(address: IpAddr) -> IpAddr {
     match crate::base::net::canonical_ip(address) {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {

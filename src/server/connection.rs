@@ -18,6 +18,7 @@ use super::body::BodyEnd;
 use super::caps::Caps;
 use super::deadline;
 use super::drain::{Drain, Presence};
+use super::flood::{Arriving, Flood};
 use super::loan::Home;
 use super::pressure::Pressure;
 use super::stream::ClientStream;
@@ -25,12 +26,16 @@ use crate::base::clock::SharedClock;
 use crate::base::forwarded::Scheme;
 use crate::base::task::Spawner;
 use crate::exchange::{
-    Exchange, Fault, Framing, Next, RequestId, check_head, end_of_head, leading_empty_lines,
+    Exchange, Fault, Framing, HeadLimits, Next, RequestId, check_head, end_of_head,
+    leading_empty_lines,
 };
 use crate::flow::{raw_answer, read_head};
 use crate::gateway::{Proxy, Rest, Signals, State, rest_of};
 use crate::plan::{Clients, PlanHandle};
 use crate::telemetry::{Record, Recording, Telemetry};
+
+/// A connection without a request for so long is idle, and gives its buffers back.
+const BUSY: Duration = Duration::from_millis(500);
 
 /// What every connection needs.
 pub(super) struct Shared {
@@ -43,6 +48,7 @@ pub(super) struct Shared {
     /// Whether it does, as Pingora asks it.
     pub(super) shutdown: watch::Receiver<bool>,
     pub(super) caps: Caps,
+    pub(super) flood: Flood,
     pub(super) pressure: Pressure,
     pub(super) spawner: Spawner,
 }
@@ -56,12 +62,29 @@ impl Shared {
             .map(|listener| listener.clients)
             .unwrap_or_default()
     }
+
+    /// Counts one more request; `false`: it is one of a flood.
+    pub(super) fn admits_request(&self, arrival: &Arrival) -> bool {
+        let plan = self.plans.load();
+        let (Some(address), Some(listener)) =
+            (arrival.counted, plan.listeners.get(arrival.listener))
+        else {
+            return true;
+        };
+        let (here, most) = (
+            (arrival.listener, &*listener.name),
+            listener.clients.request_rate,
+        );
+        self.flood.admits(Arriving::Request, here, address, most)
+    }
 }
 
 /// One head: as the request path gets it, and as it was sent.
 struct RawHead {
     canonical: BytesMut,
     received: BytesMut,
+    /// By which it was checked.
+    limits: HeadLimits,
     /// How long the client may send or take nothing.
     silence: Duration,
 }
@@ -86,6 +109,10 @@ pub(super) async fn serve(
         if !begins(&mut stream, clients.idle, &mut presence).await {
             return;
         }
+        if !shared.admits_request(&arrival) {
+            let fault = Fault::TooManyRequests;
+            return refuse(&mut stream, &shared, arrival.peer, fault).await;
+        }
         let head = tokio::select! {
             biased;
             head = next_head(&mut stream, &clients) => head,
@@ -108,6 +135,7 @@ pub(super) async fn serve(
                 let head = RawHead {
                     canonical: head,
                     received: raw,
+                    limits: clients.head,
                     silence: clients.write,
                 };
                 match request((stream, head), state, &shared, &home, &mut presence).await {
@@ -133,9 +161,17 @@ async fn begins(stream: &mut ClientStream, idle: Duration, presence: &mut Presen
     if !stream.ahead().is_empty() {
         return true;
     }
+    let first = async {
+        // Who asks again at once finds everything as it was.
+        let busy = BUSY.min(idle);
+        match timeout(busy, stream.fill()).await {
+            Ok(filled) => Ok(filled),
+            Err(_) => timeout(idle.saturating_sub(busy), stream.rest()).await,
+        }
+    };
     tokio::select! {
         biased;
-        filled = timeout(idle, stream.fill()) => matches!(filled, Ok(Ok(1..))),
+        filled = first => matches!(filled, Ok(Ok(1..))),
         () = presence.idle_over() => false,
     }
 }
@@ -211,7 +247,7 @@ pub(super) fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box
 
 /// Hands one request to the request path. The stream comes back when the connection can go on.
 async fn request(
-    (stream, head): (Box<ClientStream>, RawHead),
+    (stream, mut head): (Box<ClientStream>, RawHead),
     state: Box<State>,
     shared: &Shared,
     home: &Home,
@@ -220,7 +256,7 @@ async fn request(
     let signals = Arc::clone(&state.signals);
     let stream: Stream = Box::new(home.lend(stream, Arc::clone(&signals)));
     let mut session = ServerSession::new_http1(stream);
-    session.set_pipelined_prefix(head.canonical);
+    session.set_pipelined_prefix(std::mem::take(&mut head.canonical));
     // Only whether there is one: the connection is read by us between two requests.
     session.set_keepalive(Some(60));
     session.set_read_timeout(Some(head.silence));
@@ -238,7 +274,7 @@ async fn request(
     let reused = match ended {
         Ok(reused) => reused,
         Err(fault) => {
-            give_up(&head.received, &signals, shared, home, fault).await;
+            give_up(&head, &signals, shared, home, fault).await;
             return None;
         }
     };
@@ -252,8 +288,9 @@ async fn request(
 }
 
 /// A request whose time is over was dropped: it gets its answer, if none began, and the connection closes.
-async fn give_up(raw: &[u8], signals: &Signals, shared: &Shared, home: &Home, fault: Fault) {
-    let (Some(state), Ok((head, _))) = (signals.watch.left(), read_head(raw)) else {
+async fn give_up(raw: &RawHead, signals: &Signals, shared: &Shared, home: &Home, fault: Fault) {
+    let head = read_head(&raw.received, &raw.limits);
+    let (Some(state), Ok((head, _))) = (signals.watch.left(), head) else {
         return;
     };
     let rest = rest_of(state, &head, fault, &shared.telemetry);

@@ -186,7 +186,11 @@ async fn request(
 ) {
     let body = !session.is_body_empty();
     let clients = shared.clients(arrival.listener);
-    let checked = check_http2_head(session.req_header_mut(), &clients.head);
+    let checked = if shared.admits_request(&arrival) {
+        check_http2_head(session.req_header_mut(), &clients.head)
+    } else {
+        Err(Fault::TooManyRequests)
+    };
     let (framing, refused) = match checked {
         Ok(mut framing) => {
             // Whoever goes on in HTTP/1 has to say where the body ends.
@@ -196,7 +200,9 @@ async fn request(
         Err(fault) => (Framing::default(), Some(fault)),
     };
     let mut state = state(&arrival, &shared, framing);
-    state.exchange.refused = refused.or(state.exchange.refused);
+    let place = shared.caps.request();
+    let full = place.is_none().then_some(Fault::Overload);
+    state.exchange.refused = refused.or(state.exchange.refused).or(full);
     state.exchange.version = Version::HTTP_2;
     let signals = Arc::clone(&state.signals);
     signals.watch.expect(clients.min_rate, clients.write);

@@ -1,7 +1,7 @@
 //! Sockets: bound before anything starts, then accepted from.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -11,7 +11,7 @@ use pingora::protocols::l4::stream::Stream as L4Stream;
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 use tokio::sync::oneshot;
 
-use super::arrival::{self, Door};
+use super::arrival::{self, Arrival};
 use super::caps::{Full, Seat};
 use super::close;
 use super::connection::Shared;
@@ -157,15 +157,17 @@ pub(super) async fn accept(
     let serve = |stream, peer| {
         let (shared, presence) = (Arc::clone(&shared), shared.drain.join());
         let spawner = shared.spawner.clone();
-        let door = || Door {
+        let mut arrival = Arrival {
             listener,
             peer,
+            counted: None,
+            secured: None,
             metrics: Arc::clone(&metrics),
         };
-        match seat(&shared, &count, listener, peer) {
+        match seat(&shared, &count, &mut arrival) {
             Ok(seat) => {
                 let connected = metrics.connected();
-                let entered = arrival::serve(stream, door(), shared, presence, seat);
+                let entered = arrival::serve(stream, arrival, shared, presence, seat);
                 spawner.detach(async move {
                     entered.await;
                     drop(connected);
@@ -174,7 +176,7 @@ pub(super) async fn accept(
             Err(full) => {
                 metrics.refused(full.code());
                 if let Some(turn) = shared.caps.turn_away(full) {
-                    spawner.detach(arrival::turn_away(stream, door(), shared, turn));
+                    spawner.detach(arrival::turn_away(stream, arrival, shared, turn));
                 }
             }
         }
@@ -205,26 +207,20 @@ pub(super) async fn accept(
     }
 }
 
-/// A seat for one more connection, if there is one.
-fn seat(
-    shared: &Shared,
-    count: &Arc<AtomicU32>,
-    listener: usize,
-    peer: Option<SocketAddr>,
-) -> Result<Seat, Full> {
+/// A seat for one more connection, if there is one; notes by whose address it is counted.
+fn seat(shared: &Shared, count: &Arc<AtomicU32>, arrival: &mut Arrival) -> Result<Seat, Full> {
     let plan = shared.plans.load();
-    let Some(listener) = plan.listeners.get(listener) else {
+    let Some(listener) = plan.listeners.get(arrival.listener) else {
         return shared.caps.enter(count, None, None);
     };
     let clients = &listener.clients;
-    // Behind a proxy there are many.
-    let is_proxy = |ip| {
-        let balancers = listener.entrance.balancers.as_ref();
-        let balancer = balancers.is_some_and(|balancers| balancers.from.contains(ip));
-        balancer || listener.trusted.contains(ip)
-    };
-    let ip = peer.map(|peer| peer.ip()).filter(|ip| !is_proxy(*ip));
-    let of_one = ip.map(|ip| (ip, clients.connections_per_ip));
+    let balancers = listener.entrance.balancers.as_ref();
+    let is_balancer = |ip: &IpAddr| balancers.is_some_and(|balancers| balancers.from.contains(*ip));
+    let ip = arrival.peer.map(|peer| peer.ip());
+    let ip = ip.filter(|ip| !is_balancer(ip));
+    arrival.counted = ip.and_then(|ip| listener.client(ip));
+    arrival::admitted(arrival, listener, shared)?;
+    let of_one = arrival.counted.map(|ip| (ip, clients.connections_per_ip));
     shared.caps.enter(count, clients.connections, of_one)
 }
 

@@ -2,6 +2,7 @@
 
 mod arrival;
 mod body;
+mod buffered;
 mod caps;
 mod close;
 mod conduct;
@@ -10,6 +11,7 @@ mod deadline;
 mod doors;
 mod drain;
 mod files;
+mod flood;
 mod frames;
 mod handshake;
 mod http2;
@@ -41,14 +43,18 @@ pub use doors::{OpenDoor, open as open_doors};
 use drain::Drain;
 pub use drain::Left;
 pub use files::FileWatch;
+use flood::Flood;
 pub use listener::{Bound, bind};
 use pressure::Pressure;
 use reload::Parts;
 pub use reload::{Candidate, Loader, Moment, Reloader};
 use sockets::Sockets;
 
-/// How many idle connections to targets are kept, for each worker thread.
+/// How many idle connections to targets are kept, for each worker thread, where there are descriptors enough.
 const POOL_SIZE: usize = 1024;
+/// All of them together are one for so many connections that the process may have: else those to many targets would take the
+/// descriptors that requests need.
+const CONNECTIONS_FOR_IDLE: usize = 9;
 
 /// A gateway that serves.
 pub struct Running {
@@ -122,6 +128,7 @@ pub async fn start(
         shutdown: drain.shutdown(),
         drain,
         caps: Caps::new(pressure::connections_max()),
+        flood: Flood::new(Arc::clone(&clock)),
         pressure: pressure.clone(),
         spawner: spawner.clone(),
     });
@@ -159,9 +166,11 @@ pub async fn start(
 /// The request path, with the connections to upstreams that it keeps.
 fn proxy(telemetry: &Arc<Telemetry>) -> Proxy {
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
+    let connections = usize::try_from(pressure::connections_max()).unwrap_or(usize::MAX);
+    let idle = connections / CONNECTIONS_FOR_IDLE;
     let conf = ServerConf {
         threads,
-        upstream_keepalive_pool_size: POOL_SIZE,
+        upstream_keepalive_pool_size: POOL_SIZE.min(idle / threads.max(1)).max(1),
         max_retries: 4,
         ..ServerConf::default()
     };

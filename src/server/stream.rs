@@ -10,21 +10,23 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use super::body::BodyEnd;
+use super::buffered::Buffered;
 use super::transport::Transport;
 use crate::gateway::Signals;
 
-/// Head and first piece of a body leave in one write.
-const WRITE_BUFFER: usize = 16 * 1024;
 /// How much of the next request waits while one is served; beyond that the client waits.
 const AHEAD_MAX: usize = 64 * 1024;
+
+/// What a connection without a request waits for; the rest is read when it came.
+const FIRST_BYTES: usize = 16;
 
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct ClientStream {
-    io: BufWriter<Transport>,
+    io: Buffered,
     /// Read, but not yet given to anybody.
     ahead: BytesMut,
     end: BodyEnd,
@@ -35,7 +37,7 @@ impl ClientStream {
     pub(super) fn new(io: Transport) -> Self {
         let ahead = BytesMut::new();
         Self {
-            io: BufWriter::with_capacity(WRITE_BUFFER, io),
+            io: Buffered::new(io),
             ahead,
             end: BodyEnd::none(),
             signals: Arc::default(),
@@ -68,6 +70,19 @@ impl ClientStream {
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
         self.ahead.reserve(4096);
         self.io.get_mut().read_buf(&mut self.ahead).await
+    }
+
+    /// Waits for more with as little memory as can be: what buffers hold is given back first. `Ok(0)`: the client is done.
+    pub(super) async fn rest(&mut self) -> io::Result<usize> {
+        self.io.rest();
+        if self.ahead.is_empty() {
+            self.ahead = BytesMut::new();
+        }
+        let mut first = [0; FIRST_BYTES];
+        let length = self.io.get_mut().read(&mut first).await?;
+        self.ahead
+            .extend_from_slice(first.get(..length).unwrap_or_default());
+        Ok(length)
     }
 
     /// Takes the first `length` bytes.
@@ -130,7 +145,7 @@ impl AsyncRead for ClientStream {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         // Who waits for the client has written what there is: it goes out now, also when it is part of a counted body.
-        if !this.io.buffer().is_empty()
+        if !this.io.is_empty()
             && let Poll::Ready(Err(error)) = Pin::new(&mut this.io).poll_flush(cx)
         {
             return Poll::Ready(Err(error));

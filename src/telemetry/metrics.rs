@@ -82,7 +82,11 @@ pub struct ListenerMetrics {
 }
 
 /// Why a connection is turned away.
-pub(super) const REFUSALS: [&str; 2] = ["connections", "connections_per_ip"];
+pub(super) const REFUSALS: [&str; 3] = [
+    "connections",
+    "connections_per_ip",
+    "connection_rate_per_ip",
+];
 
 /// A connection that is open for as long as this lives.
 #[derive(Debug)]

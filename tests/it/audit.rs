@@ -274,6 +274,18 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
         ),
         (
             "A020",
+            listen("address: \"127.0.0.1:8080\", limits: { connection_rate_per_ip: 50001/s }"),
+            "50001/s } }",
+            listen("address: \"127.0.0.1:8080\", limits: { connection_rate_per_ip: 50000/s }"),
+        ),
+        (
+            "A020",
+            listen("address: \"127.0.0.1:8080\", limits: { request_rate_per_ip: none }"),
+            "none } } }",
+            listen("address: \"127.0.0.1:8080\", limits: { request_rate_per_ip: 500000/s }"),
+        ),
+        (
+            "A020",
             listen("address: \"127.0.0.1:8080\", limits: { http2_streams: 501 }"),
             "501 } } }",
             listen("address: \"127.0.0.1:8080\", limits: { http2_streams: 500 }"),

@@ -100,6 +100,33 @@ fn a_silent_target_is_504_at_first_byte() {
 }
 
 #[test]
+fn a_request_that_is_given_up_is_answered_and_recorded_whatever_its_head_holds() {
+    let target = dribbling(ENDLESS_HEAD, Duration::from_millis(60));
+    let gateway = Gateway::spawn(&format!(
+        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", limits: {{ header_bytes: 64KiB, uri: 32KiB }} }} }}\n\
+         upstreams: {{ o: {{ targets: [{{ url: \"http://{target}\" }}], timeouts: {{ total: 200ms }} }} }}\n\
+         routes: [{{ name: all, match: {{ path_prefix: / }}, upstream: o }}]\n"
+    ));
+    // Bytes that are no UTF-8 (RFC 9110 section 5.5), and more than fits where nothing is written.
+    let long = "v".repeat(20_000);
+    let heads: [(&str, &[u8]); 3] = [
+        ("/latin", b"x-name: caf\xe9 \xff"),
+        ("/long", long.as_bytes()),
+        ("/plain", b"x-name: cafe"),
+    ];
+    for (path, line) in heads {
+        let mut client = gateway.client();
+        let name: &[u8] = if path == "/long" { b"x-long: " } else { b"" };
+        let head = format!("GET {path} HTTP/1.1\r\nhost: a.test\r\n");
+        client.send_raw(&[head.as_bytes(), name, line, b"\r\n\r\n"].concat());
+        client.response("GET").expect(504);
+        gateway
+            .process()
+            .wait_log(&format!("\"url.path\":\"{path}\""));
+    }
+}
+
+#[test]
 fn a_head_request_that_is_given_up_gets_a_head_only() {
     let gate = Gate::new();
     let held = gate.clone();

@@ -13,7 +13,10 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::support::{Client, DEADLINE, Gate, Origin, Pki, Reply, Response, Setup, get, run_cli};
+use super::support::{
+    Client, DEADLINE, Frames, Gate, Origin, Pki, Process, Reply, Response, Setup, get, run_cli,
+    scale,
+};
 
 /// The catch-all in front of `origin`, with clauses of the listener and of the process.
 fn before(origin: &Origin, listener: &str, runtime: &str) -> Setup {
@@ -304,36 +307,24 @@ fn short_of_memory_new_requests_get_503_and_the_admin_answers() {
     assert!(admin(gateway.dir(), "/livez").starts_with("HTTP/1.1 200"));
     assert!(admin(gateway.dir(), "/metrics").contains("overload"));
     gateway.write_config(&config(&origin.url(), "", "overload: { memory: 90% }"));
+    let generation = |text: &str| text.contains("doorward_config_generation 2");
     gateway.process().signal("HUP");
+    while !generation(&admin(gateway.dir(), "/metrics")) {
+        std::thread::yield_now();
+    }
     let took = soon(gateway.addr(), 200);
-    assert!(took < Duration::from_secs(5), "{took:?}");
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 #[test]
 fn out_of_descriptors_it_sheds_answers_at_the_admin_door_and_recovers() {
     let origin = Origin::echo();
     let dir = tempfile::tempdir().unwrap();
-    std::fs::write(
-        dir.path().join("doorward.yaml"),
-        config(&origin.url(), "", "threads: 1"),
-    )
-    .unwrap();
-    let mut command = Command::new("bash");
-    command.current_dir(dir.path());
-    command.args([
-        "-c",
-        "ulimit -n 100; exec \"$0\" run --config doorward.yaml",
-        env!("CARGO_BIN_EXE_doorward"),
-    ]);
-    let process = super::support::Process::start(&mut command);
-    let line = process.wait_log("listening on");
-    let addr: SocketAddr = line
-        .lines()
-        .find_map(|line| line.split_once("http://"))
-        .and_then(|(_, addr)| addr.trim().parse().ok())
-        .unwrap();
+    let descriptors = scale(5_000).max(100);
+    let listener = ", limits: { connections_per_ip: 20000, connection_rate_per_ip: none }";
+    let (process, addr) = with_descriptors(descriptors, listener, &origin, dir.path());
     let mut held: Vec<TcpStream> = Vec::new();
-    for _ in 0..300 {
+    for _ in 0..3 * descriptors {
         held.push(TcpStream::connect_timeout(&addr, DEADLINE).unwrap());
     }
     // Nobody new comes in, and who is told so gets 503.
@@ -342,15 +333,98 @@ fn out_of_descriptors_it_sheds_answers_at_the_admin_door_and_recovers() {
     });
     assert!(shed);
     assert!(admin(dir.path(), "/livez").starts_with("HTTP/1.1 200"));
-    assert!(process.descriptors() < 100);
+    assert!(process.descriptors() < usize::try_from(descriptors / 10 * 9).unwrap());
     drop(held);
+    let took = soon(addr, 200);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+}
+
+/// A gateway of one worker that may have so many descriptors.
+fn with_descriptors(
+    descriptors: u64,
+    listener: &str,
+    origin: &Origin,
+    dir: &Path,
+) -> (Process, SocketAddr) {
+    let config = config(&origin.url(), listener, "threads: 1");
+    std::fs::write(dir.join("doorward.yaml"), config).unwrap();
+    let mut command = Command::new("bash");
+    command.current_dir(dir);
+    let run = format!("ulimit -n {descriptors}; exec \"$0\" run --config doorward.yaml");
+    command.args(["-c", &run, env!("CARGO_BIN_EXE_doorward")]);
+    let process = Process::start(&mut command);
+    let line = process.wait_log("listening on");
+    let addr = line.lines().find_map(|line| line.split_once("http://"));
+    let addr = addr.and_then(|(_, addr)| addr.trim().parse().ok());
+    (process, addr.unwrap())
+}
+
+/// What so many answers say, one behind the other.
+fn bodies(client: &mut Frames, mut answers: u32) -> String {
+    let (mut bodies, end_stream, data) = (Vec::new(), 1, 0);
+    while answers > 0 {
+        let frame = client.frame().unwrap();
+        if frame.kind == data {
+            bodies.extend(&frame.payload);
+        }
+        // Of a head as of a body; an answer to SETTINGS has no stream.
+        if frame.stream > 0 && frame.kind <= 1 && frame.flags & end_stream != 0 {
+            answers -= 1;
+        }
+    }
+    String::from_utf8(bodies).unwrap()
+}
+
+fn ok() -> Reply {
+    let json = [("content-type", "application/json")];
+    Reply::fixed(200, &json, "{\"status\":200}")
+}
+
+#[test]
+fn streams_take_no_more_descriptors_than_there_are() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let origin = Origin::answer(move |_| ok().after(&held));
+    let dir = tempfile::tempdir().unwrap();
+    let descriptors = scale(2_000).max(100);
+    // Threefold: streams that all wait for their upstream.
+    let listener = ", protocols: [http1, h2c], limits: { http2_streams: 100 }";
+    let (process, addr) = with_descriptors(descriptors, listener, &origin, dir.path());
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a.test"),
+        (":path", "/"),
+    ];
+    let mut clients = Vec::new();
+    for _ in 0..(3 * descriptors).div_ceil(100) {
+        let mut client = Frames::connect(addr);
+        for _ in 0..100 {
+            client.begin(&fields, 1);
+        }
+        clients.push(client);
+    }
+    let most = descriptors / 100 * 45;
+    let refused = u64::try_from(clients.len()).unwrap() * 100 - most;
+    gate.wait_until_waiting(most);
+    // At the admin door there is an answer all the while.
+    let line = format!("doorward_faults_total{{error_type=\"overload\"}} {refused}\n");
     let began = Instant::now();
-    soon(addr, 200);
-    assert!(
-        began.elapsed() < Duration::from_secs(5),
-        "{:?}",
-        began.elapsed()
-    );
+    while !admin(dir.path(), "/metrics").contains(&line) {
+        assert!(began.elapsed() < DEADLINE, "never {line}");
+    }
+    gate.open();
+    let bodies: String = clients
+        .iter_mut()
+        .map(|client| bodies(client, 100))
+        .collect();
+    let count = |body: &str| u64::try_from(bodies.matches(body).count()).unwrap();
+    assert_eq!(count("\"status\":200"), most);
+    assert_eq!(count("\"status\":503"), refused);
+    assert!(process.exit().is_none());
+    drop(clients);
+    let took = soon(addr, 200);
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 fn soon_or(addr: SocketAddr, wanted: impl Fn(Option<Response>) -> bool) -> bool {
@@ -376,7 +450,7 @@ fn shipped_limits_are_shown() {
     let listener = shown.pointer("/listeners/a").unwrap();
     assert_eq!(
         listener.get("limits").unwrap(),
-        &serde_json::json!({ "connections_per_ip": 256, "requests_per_connection": 1000, "uri": "8KiB", "header_bytes": "16KiB", "headers": 100, "http2_streams": 100 })
+        &serde_json::json!({ "connections_per_ip": 256, "connection_rate_per_ip": "5000/s", "request_rate_per_ip": "50000/s", "requests_per_connection": 1000, "uri": "8KiB", "header_bytes": "16KiB", "headers": 100, "http2_streams": 100 })
     );
     assert_eq!(
         listener.get("timeouts").unwrap(),

@@ -8,11 +8,13 @@ use schemars::{Schema, json_schema};
 use serde::de::{self, Visitor};
 
 mod amount;
+mod ceiling;
 #[cfg(test)]
 mod tests;
 mod time;
 
 pub use amount::{Allowance, ByteRate, ByteSize, Calendar, Per, Rate, Ratio, Share};
+pub use ceiling::Ceiling;
 pub use time::{Date, Span, http_date, log_date, push_clf_date, push_log_date, structured_date};
 
 /// Why a text is not what it should be: lower case, with a hint.
@@ -77,7 +79,7 @@ macro_rules! text_form {
 pub(crate) use text_form;
 
 text_form!(
-    Span, ByteSize, ByteRate, Rate, Allowance, Share, Ratio, Date
+    Span, ByteSize, ByteRate, Rate, Ceiling, Allowance, Share, Ratio, Date
 );
 
 /// Reads a [`TextForm`] from a string; a bare number gets the error its text would get.

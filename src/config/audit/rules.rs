@@ -22,6 +22,9 @@ const PREFIX_MIN: (u8, u8) = (8, 16);
 const PER_IP_MAX: u32 = 10_000;
 /// Requests on one connection: it goes on for hours.
 const PER_CONNECTION_MAX: u32 = 100_000;
+/// Ten times the defaults of the rates of one address.
+const CONNECTION_RATE_MAX: u32 = 50_000;
+const REQUEST_RATE_MAX: u32 = 500_000;
 /// Open requests of one connection in HTTP/2: browsers open 100.
 const STREAMS_MAX: u16 = 500;
 /// For what no honest client needs long: a handshake, a head.
@@ -163,6 +166,24 @@ impl Findings<'_> {
         for (key, count, _) in counts.into_iter().filter(|(_, count, max)| count > max) {
             let what = format!("one client may have {count} `{key}`");
             self.add("A020", &listener.place.key("limits").key(key), what);
+        }
+        let rates = [
+            (
+                "connection_rate_per_ip",
+                limits.connection_rate_per_ip,
+                CONNECTION_RATE_MAX,
+            ),
+            (
+                "request_rate_per_ip",
+                limits.request_rate_per_ip,
+                REQUEST_RATE_MAX,
+            ),
+        ];
+        for (key, rate, max) in rates {
+            if rate.per_second().is_none_or(|rate| rate > max) {
+                let what = format!("the `{key}` of one client is `{rate}`");
+                self.add("A020", &listener.place.key("limits").key(key), what);
+            }
         }
         let spans = [
             ("handshake", &times.handshake, OPENING_MAX),

@@ -111,7 +111,20 @@ impl Client {
     }
 
     pub(crate) fn try_connect(addr: SocketAddr) -> std::io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&addr, DEADLINE)?;
+        Self::of(TcpStream::connect_timeout(&addr, DEADLINE)?, addr)
+    }
+
+    /// A connection that comes from another address of this machine.
+    #[track_caller]
+    pub(crate) fn from(source: [u8; 4], addr: SocketAddr) -> Self {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let socket = socket.unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into()).unwrap();
+        socket.connect_timeout(&addr.into(), DEADLINE).unwrap();
+        Self::of(socket.into(), addr).unwrap()
+    }
+
+    fn of(stream: TcpStream, addr: SocketAddr) -> std::io::Result<Self> {
         stream.set_read_timeout(Some(DEADLINE))?;
         stream.set_write_timeout(Some(DEADLINE))?;
         stream.set_nodelay(true)?;

@@ -1,0 +1,155 @@
+//! Who comes far more often than anybody honest would is sent away before anything is read: an estimate by address, of fixed size.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
+
+use pingora_limits::estimator::Estimator;
+
+use super::caps::network;
+use crate::base::clock::SharedClock;
+
+/// The table that counts: so many rows of so many slots, 2 MiB whoever comes. An address shares a slot with others in one row, but
+/// hardly in all: it is counted too high by about one where 65,536 others come in the same second, and never too low.
+const ROWS: usize = 4;
+const SLOTS: usize = 65_536;
+
+/// What comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Arriving {
+    Connection,
+    Request,
+}
+
+impl Arriving {
+    /// The key of the config that limits it.
+    pub(super) const fn limit(self) -> &'static str {
+        match self {
+            Self::Connection => "connection_rate_per_ip",
+            Self::Request => "request_rate_per_ip",
+        }
+    }
+}
+
+/// How often every address came in this second.
+pub(super) struct Flood {
+    counts: Estimator,
+    start: Instant,
+    /// The second that is counted, from 1.
+    second: AtomicU64,
+    /// Whether somebody was told of this second.
+    told: AtomicBool,
+    clock: SharedClock,
+}
+
+impl Flood {
+    /// Counts from none.
+    pub(super) fn new(clock: SharedClock) -> Self {
+        Self {
+            counts: Estimator::new(ROWS, SLOTS),
+            start: clock.instant(),
+            second: AtomicU64::new(1),
+            told: AtomicBool::new(false),
+            clock,
+        }
+    }
+
+    /// Counts one more of `address` (IPv6: of its /64 network) at listener number `listener`, named `name`; `false`: it is more
+    /// than `most` in this second.
+    pub(super) fn admits(
+        &self,
+        what: Arriving,
+        (listener, name): (usize, &str),
+        address: IpAddr,
+        most: Option<u32>,
+    ) -> bool {
+        let Some(most) = most else {
+            return true;
+        };
+        self.turn();
+        let address = network(address);
+        let count = self.counts.incr((what, listener, address), 1);
+        if u64::try_from(count).unwrap_or(0) <= u64::from(most) {
+            return true;
+        }
+        // A flood must not become one of messages.
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let limit = what.limit();
+            log::warn!(listener:% = name, client:% = address, limit:% = limit, most; "a flood is held off");
+        }
+        false
+    }
+
+    /// Begins with none when a second is over. What others count meanwhile may be lost: it was a flood, or does not matter.
+    fn turn(&self) {
+        let passed = self.clock.instant().saturating_duration_since(self.start);
+        let now = passed.as_secs() + 1;
+        // Relaxed: only the numbers matter, nothing is published through them.
+        let last = self.second.load(Ordering::Relaxed);
+        let (set, read) = (Ordering::Relaxed, Ordering::Relaxed);
+        if now > last && self.second.compare_exchange(last, now, set, read).is_ok() {
+            self.counts.reset();
+            self.told.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::base::clock::ManualClock;
+
+    const HERE: (usize, &str) = (0, "public");
+
+    fn flood() -> (Flood, Arc<ManualClock>) {
+        let clock = Arc::new(ManualClock::at(0));
+        (Flood::new(Arc::clone(&clock) as SharedClock), clock)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn so_many_in_a_second_and_no_more() {
+        let (flood, clock) = flood();
+        let one = || flood.admits(Arriving::Connection, HERE, ip("192.0.2.1"), Some(3));
+        for _ in 0..3 {
+            assert_eq!([one(), one(), one(), one()], [true, true, true, false]);
+            // Others, other things and other listeners have their own.
+            let [other, mapped] = ["192.0.2.2", "::ffff:192.0.2.1"].map(ip);
+            assert!(flood.admits(Arriving::Connection, HERE, other, Some(3)));
+            assert!(flood.admits(Arriving::Request, HERE, ip("192.0.2.1"), Some(3)));
+            assert!(flood.admits(Arriving::Connection, (1, "b"), ip("192.0.2.1"), Some(3)));
+            assert!(!flood.admits(Arriving::Connection, HERE, mapped, Some(3)));
+            assert!(flood.admits(Arriving::Connection, HERE, ip("192.0.2.1"), None));
+            clock.advance(Duration::from_secs(1));
+        }
+    }
+
+    #[test]
+    fn neighbours_of_one_network_share_what_they_may() {
+        let (flood, _) = flood();
+        let comes = |text| flood.admits(Arriving::Request, HERE, ip(text), Some(2));
+        assert!(comes("2001:db8::1") && comes("2001:db8::ffff:2"));
+        assert!(!comes("2001:db8::3"));
+        assert!(comes("2001:db8:0:1::3"));
+    }
+
+    #[test]
+    fn a_hundred_thousand_others_make_nobody_a_flood() {
+        let (flood, _) = flood();
+        for number in 0..100_000_u32 {
+            let other = IpAddr::from(number.to_be_bytes());
+            flood.admits(Arriving::Connection, HERE, other, Some(5));
+        }
+        let counted = (0..1000_u32).filter(|number| {
+            let one = IpAddr::from((0x0900_0000 | number).to_be_bytes());
+            (0..5).all(|_| flood.admits(Arriving::Connection, HERE, one, Some(13)))
+        });
+        assert_eq!(counted.count(), 1000);
+    }
+}
