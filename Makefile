@@ -18,9 +18,10 @@ test: ## every test at CI size
 	INSTA_UPDATE=no $(CARGO) test --locked
 
 soak: ## the same tests at full size, then what only belongs here
-	$(NEED) build test
+	$(NEED) build test fuzz
 	INSTA_UPDATE=no DOORWARD_TEST_SIZE=full $(CARGO) test --locked -- --test-threads=1
 	$(CARGO) bench --locked --bench router
+	bash tests/fuzz.sh 600
 	bash tests/scan.sh $(CARGO_TARGET_DIR)/debug/doorward
 	bash tests/fresh.sh --test
 
@@ -40,8 +41,9 @@ bench: ## what routing and the access log cost
 	$(NEED) build
 	$(CARGO) bench --locked --bench router --bench access_log
 
-fuzz: ## what reads foreign bytes (heads, bodies, paths, addresses, units), on a million drawn inputs each
-	$(NEED) build
+fuzz: ## what reads foreign bytes (heads, bodies, paths, addresses, units, configs): fuzz targets for FUZZ_SECONDS each, a million drawn inputs
+	$(NEED) build fuzz
+	bash tests/fuzz.sh $${FUZZ_SECONDS:-60}
 	PROPTEST_CASES=$${PROPTEST_CASES:-1000000} $(CARGO) test --locked --lib -- base:: exchange:: server:: expr::
 
 release: ## the optimised binary

@@ -22,6 +22,7 @@ use clap::Parser;
 
 use crate::base::control::Tests;
 use args::{Args, Command};
+pub use report::{json_report, plain as plain_report};
 
 /// How a command ended; the numbers are part of the contract with scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

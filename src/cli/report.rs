@@ -25,7 +25,7 @@ pub(crate) fn problems(loaded: &Loaded, global: &Global) {
 
 /// The report for people, without colours.
 #[must_use]
-pub(crate) fn plain(loaded: &Loaded) -> String {
+pub fn plain(loaded: &Loaded) -> String {
     human(loaded, &Renderer::plain())
 }
 
@@ -183,7 +183,7 @@ fn byte_of(line: &str, chars: usize) -> usize {
 
 /// The report for programs.
 #[must_use]
-pub(super) fn json_report(loaded: &Loaded) -> Json {
+pub fn json_report(loaded: &Loaded) -> Json {
     let veil = loaded.veil();
     let problems: Vec<Json> = sorted(loaded)
         .into_iter()

@@ -182,8 +182,29 @@ impl Loaded {
         self.trimmed(mark)
     }
 
+    /// What is missing at the end is missed right behind it: parsers have other ideas of where a file ends and what ends a line.
+    fn within(&self, mark: Mark) -> Mark {
+        let Some(source) = self.sources.get(mark.file) else {
+            return mark;
+        };
+        let lines = source.text.split('\n').take(mark.line.max(1));
+        let (mut number, mut last) = (0, "");
+        for line in lines {
+            number += 1;
+            last = line;
+        }
+        let end = last.strip_suffix('\r').unwrap_or(last).chars().count() + 1;
+        let beyond = number < mark.line;
+        Mark {
+            line: number,
+            col: if beyond { end } else { mark.col.clamp(1, end) },
+            ..mark
+        }
+    }
+
     /// Without the blanks and the comment that the parser counts to what stands before them.
     fn trimmed(&self, mark: Mark) -> Mark {
+        let mark = self.within(mark);
         let covered: Option<String> = self.line(mark).map(|line| {
             let rest = line.chars().skip(mark.col.saturating_sub(1));
             rest.take(mark.len).collect()

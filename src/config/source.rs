@@ -1,6 +1,8 @@
 //! The only code that reads config files and the environment.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -84,10 +86,9 @@ pub fn search() -> Option<PathBuf> {
 ///
 /// # Errors
 /// Why it cannot be read, in words.
-#[expect(clippy::disallowed_methods, reason = "the one place that reads files")]
 pub fn read_text(path: &Path) -> Result<String, String> {
-    check_size(path)?;
-    std::fs::read_to_string(path).map_err(|error| error.to_string())
+    let not_text = "stream did not contain valid UTF-8";
+    String::from_utf8(whole(path)?).map_err(|_error| not_text.to_owned())
 }
 
 /// Reads a file as it is.
@@ -95,20 +96,25 @@ pub fn read_text(path: &Path) -> Result<String, String> {
 /// # Errors
 /// Why it cannot be read, in words.
 pub fn read_bytes(path: &Path) -> Result<Bytes, String> {
-    check_size(path)?;
-    std::fs::read(path)
-        .map(Bytes::from)
-        .map_err(|error| error.to_string())
+    whole(path).map(Bytes::from)
 }
 
-fn check_size(path: &Path) -> Result<(), String> {
-    let size = std::fs::metadata(path)
-        .map_err(|error| error.to_string())?
-        .len();
-    if size > FILE_BYTES_MAX {
-        return Err(format!("larger than {} MiB", FILE_BYTES_MAX / 1024 / 1024));
+/// All of a file; of one that does not say how long it is, such as a device, no more than of any other.
+fn whole(path: &Path) -> Result<Vec<u8>, String> {
+    let too_large = || format!("larger than {} MiB", FILE_BYTES_MAX / 1024 / 1024);
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    let said = file.metadata().map_err(|error| error.to_string())?.len();
+    if said > FILE_BYTES_MAX {
+        return Err(too_large());
     }
-    Ok(())
+    let mut bytes = Vec::new();
+    let read = file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes);
+    let length = read.map_err(|error| error.to_string())?;
+    if u64::try_from(length).is_ok_and(|length| length <= FILE_BYTES_MAX) {
+        Ok(bytes)
+    } else {
+        Err(too_large())
+    }
 }
 
 /// Reads `path` and the `conf.d/*.yaml` beside it into one tree.
@@ -295,4 +301,18 @@ fn twice(first: &Entry, second: &Entry, sources: &[Source]) -> Problem {
         at.line, at.col
     ))
     .mark(second.key_mark)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_an_end_is_too_large() {
+        let error = read_bytes(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error, "larger than 64 MiB");
+        let error = read_text(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error, "larger than 64 MiB");
+        assert_eq!(read_bytes(Path::new("/dev/null")).unwrap(), Bytes::new());
+    }
 }

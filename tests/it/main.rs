@@ -5,6 +5,7 @@ mod browser;
 mod bulk;
 mod cli;
 mod control;
+mod corpora;
 mod deadlines;
 mod ending;
 mod examples;

@@ -1,0 +1,8 @@
+//! Fuzz target: `invariants::proxy_protocol`.
+#![no_main]
+
+#[path = "../invariants.rs"]
+#[expect(dead_code, reason = "the others are targets of their own")]
+mod invariants;
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| invariants::proxy_protocol(bytes));
