@@ -185,11 +185,14 @@ pub fn raw(pages: &Pages, exchange: &Exchange, fault: Fault) -> Bytes {
     let answer = of_fault(pages, &HeaderMap::new(), exchange, fault);
     answer.map_or_else(
         |_| Bytes::new(),
-        |(head, body)| to_bytes(&head, &body, exchange.unix_millis),
+        |(mut head, body)| {
+            head.set(&CONTENT_LENGTH, body.len().into());
+            to_bytes(&head, &body, exchange.unix_millis)
+        },
     )
 }
 
-/// An answer as HTTP/1.1 has it on the wire; the connection closes after it.
+/// An answer as HTTP/1.1 has it on the wire, with the length that its head tells; the connection closes after it.
 #[must_use]
 pub fn to_bytes(head: &ResponseHead, body: &Bytes, unix_millis: i64) -> Bytes {
     let mut out = Vec::with_capacity(512 + body.len());
@@ -205,12 +208,9 @@ pub fn to_bytes(head: &ResponseHead, body: &Bytes, unix_millis: i64) -> Bytes {
         format!("{} {reason}", status.as_str()).as_bytes(),
     );
     line("date: ", http_date(unix_millis / 1000).as_bytes());
-    line("content-length: ", body.len().to_string().as_bytes());
     line("connection: ", b"close");
     for (name, value) in &head.headers {
-        if name != CONTENT_LENGTH {
-            line(&format!("{name}: "), value.as_bytes());
-        }
+        line(&format!("{name}: "), value.as_bytes());
     }
     line("", b"");
     out.extend_from_slice(body);

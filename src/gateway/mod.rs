@@ -121,14 +121,11 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_request_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         head: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let state = state::of(ctx)?;
-        state.signals.watch.moved();
-        flow::write_upstream_request(head, &state.plan.via, &state.exchange)
-            .map_err(answer::internal)
+        request::send(session.req_header(), head, state::of(ctx)?)
     }
 
     async fn upstream_response_filter(

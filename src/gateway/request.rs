@@ -1,6 +1,9 @@
 //! 1: what becomes of a request, and its answer where it is ours.
 
+use http::Version;
+use http::header::TE;
 use pingora::Result;
+use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::answer;
@@ -25,4 +28,19 @@ pub(super) async fn filter(session: &mut Session, state: &mut State) -> Result<b
         Ok(Next::Answer(reply)) => answer::reply(session, state, reply).await.map(|()| true),
         Err(fault) => answer::fault(session, state, fault).await.map(|()| true),
     }
+}
+
+/// Writes the head that goes upstream, of the one that was `asked`.
+pub(super) fn send(
+    asked: &RequestHeader,
+    head: &mut RequestHeader,
+    state: &mut State,
+) -> Result<()> {
+    state.signals.watch.moved();
+    let apart = head.version == Version::HTTP_2 && asked.version == Version::HTTP_2;
+    // Between two streams it stays: gRPC asks for its status by it. Pingora leaves it only in sessions of its own.
+    if let Some(trailers) = asked.headers.get(TE).filter(|_| apart) {
+        head.insert_header(TE, trailers.clone())?;
+    }
+    flow::write_upstream_request(head, &state.plan.via, &state.exchange).map_err(answer::internal)
 }

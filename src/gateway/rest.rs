@@ -2,18 +2,19 @@
 
 use bytes::Bytes;
 use http::Method;
+use http::header::CONTENT_LENGTH;
 
 use super::state::State;
 use super::{attempt, finish};
-use crate::exchange::{Fault, RequestHead};
+use crate::exchange::{Fault, Headers as _, RequestHead, ResponseHead};
 use crate::flow;
 use crate::telemetry::Telemetry;
 
 /// What the client still gets.
 #[derive(Debug)]
 pub enum Rest {
-    /// This whole answer, then the connection closes.
-    Answer(Bytes),
+    /// This whole answer: its head, and a body that is empty where none is sent.
+    Answer(Box<ResponseHead>, Bytes),
     /// Nothing: the answer had begun, and is cut.
     Cut,
 }
@@ -32,14 +33,13 @@ pub fn rest_of(
     let (rest, status, sent) = match state.status {
         Some(begun) => (Rest::Cut, begun.as_u16(), state.passed.1),
         None => match flow::of_fault(&state.plan.pages, &head.headers, exchange, fault) {
-            Ok((answer, body)) => {
-                let mut bytes = flow::to_bytes(&answer, &body, exchange.unix_millis);
-                let mut sent = body.len();
+            Ok((mut answer, mut body)) => {
+                answer.set(&CONTENT_LENGTH, body.len().into());
                 if head.method == Method::HEAD {
-                    bytes.truncate(bytes.len() - sent);
-                    sent = 0;
+                    body.clear();
                 }
-                (Rest::Answer(bytes), answer.status.as_u16(), sent as u64)
+                let (status, sent) = (answer.status.as_u16(), body.len() as u64);
+                (Rest::Answer(Box::new(answer), body), status, sent)
             }
             Err(_) => (Rest::Cut, 0, 0),
         },

@@ -29,7 +29,7 @@ use crate::exchange::{
     Exchange, Fault, Framing, HeadLimits, Next, RequestId, check_head, end_of_head,
     leading_empty_lines,
 };
-use crate::flow::{raw_answer, read_head};
+use crate::flow::{raw_answer, read_head, to_bytes};
 use crate::gateway::{Proxy, Rest, Signals, State, rest_of};
 use crate::plan::{Clients, PlanHandle};
 use crate::telemetry::{Record, Recording, Telemetry};
@@ -250,7 +250,7 @@ async fn request(
     (stream, mut head): (Box<ClientStream>, RawHead),
     state: Box<State>,
     shared: &Shared,
-    home: &Home,
+    home: &Home<Box<ClientStream>>,
     presence: &mut Presence,
 ) -> Option<Box<ClientStream>> {
     let signals = Arc::clone(&state.signals);
@@ -288,15 +288,22 @@ async fn request(
 }
 
 /// A request whose time is over was dropped: it gets its answer, if none began, and the connection closes.
-async fn give_up(raw: &RawHead, signals: &Signals, shared: &Shared, home: &Home, fault: Fault) {
+async fn give_up(
+    raw: &RawHead,
+    signals: &Signals,
+    shared: &Shared,
+    home: &Home<Box<ClientStream>>,
+    fault: Fault,
+) {
     let head = read_head(&raw.received, &raw.limits);
     let (Some(state), Ok((head, _))) = (signals.watch.left(), head) else {
         return;
     };
     let rest = rest_of(state, &head, fault, &shared.telemetry);
-    let (Rest::Answer(answer), Some(mut stream)) = (rest, home.take()) else {
+    let (Rest::Answer(answer, body), Some(mut stream)) = (rest, home.take()) else {
         return;
     };
+    let answer = to_bytes(&answer, &body, shared.clock.unix_millis());
     last_words(&mut stream, &answer).await;
 }
 

@@ -10,6 +10,7 @@ use h2::Reason;
 use h2::server::Connection;
 use http::Version;
 use pingora::apps::HttpServerApp as _;
+use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{
     H2Accept, H2Options, HttpSession, default_h2_options, handshake,
@@ -23,9 +24,11 @@ use super::connection::{Shared, note_refusal, state};
 use super::deadline;
 use super::drain::Presence;
 use super::frames::Frames;
+use super::loan::Home;
+use super::session::StreamLoan;
 use super::transport::Transport;
 use crate::exchange::{Fault, Framing, check_http2_head};
-use crate::gateway::{Signals, admit, rest_of};
+use crate::gateway::{Rest, Signals, admit, rest_of};
 use crate::plan::Clients;
 
 /// How many requests of one connection may be so malformed that they never become one; h2 counts the others.
@@ -211,9 +214,12 @@ async fn request(
     }
     admit(session.req_header_mut(), state);
     let _active = shared.telemetry.began();
-    let head = session.req_header().clone();
-    let mut session = ServerSession::new_http2(session);
-    session.set_write_timeout(Some(clients.write));
+    let home = Home::default();
+    let loan = StreamLoan::new(session, home.clone(), Arc::clone(&signals), clients.write);
+    let Ok(loan) = loan else {
+        return;
+    };
+    let session = ServerSession::new_custom(Box::new(loan));
     let mut presence = shared.drain.join();
     let process = shared.proxy.process_new_http(session, &shared.shutdown);
     let ended = tokio::select! {
@@ -224,8 +230,21 @@ async fn request(
             Err(Fault::Stopped)
         }
     };
-    // With the session its stream is gone: there is nothing to answer on, only an end to be noted.
-    if let (Err(fault), Some(state)) = (ended, signals.watch.left()) {
-        drop(rest_of(state, &head, fault, &shared.telemetry));
+    let Err(fault) = ended else {
+        return;
+    };
+    if let (Some(state), Some((session, head))) = (signals.watch.left(), home.take())
+        && let Rest::Answer(answer, body) = rest_of(state, &head, fault, &shared.telemetry)
+    {
+        last_words(session, answer, body).await;
+    }
+}
+
+/// The answer to a request that was dropped before there was one.
+async fn last_words(mut session: HttpSession, answer: Box<ResponseHeader>, body: Bytes) {
+    let whole = body.is_empty();
+    if session.write_response_header(answer, whole).is_ok() && !whole {
+        // Whoever does not take it goes without.
+        drop(tokio::time::timeout(GOODBYE, session.write_body(body, true)).await);
     }
 }

@@ -17,19 +17,43 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use super::stream::ClientStream;
 use crate::gateway::Signals;
 
-/// Where the connection comes back to.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Home(Arc<Mutex<Option<Box<ClientStream>>>>);
+/// Where what was lent comes back to.
+#[derive(Debug)]
+pub(super) struct Home<T>(Arc<Mutex<Option<T>>>);
+
+impl<T> Clone for Home<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T> Default for Home<T> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
 
 /// The connection while Pingora has it.
 #[derive(Debug)]
 pub(super) struct Loan {
     stream: Option<Box<ClientStream>>,
-    home: Home,
+    home: Home<Box<ClientStream>>,
     signals: Arc<Signals>,
 }
 
-impl Home {
+impl<T> Home<T> {
+    /// It came back.
+    pub(super) fn put(&self, lent: T) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(lent);
+    }
+
+    /// What was lent, when it came back.
+    pub(super) fn take(&self) -> Option<T> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+impl Home<Box<ClientStream>> {
     /// Lends the connection for one request; the gateway tells by `signals` whether it may come back.
     pub(super) fn lend(&self, stream: Box<ClientStream>, signals: Arc<Signals>) -> Loan {
         Loan {
@@ -38,11 +62,6 @@ impl Home {
             signals,
         }
     }
-
-    /// The connection, when it came back.
-    pub(super) fn take(&self) -> Option<Box<ClientStream>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
 }
 
 impl Drop for Loan {
@@ -50,8 +69,9 @@ impl Drop for Loan {
         // Also a request that was dropped gets an answer, if none began.
         let unanswered = !self.signals.watch.is_answered();
         if unanswered || self.signals.goes_on.load(Ordering::Acquire) {
-            let mut home = self.home.0.lock().unwrap_or_else(PoisonError::into_inner);
-            *home = self.stream.take();
+            if let Some(stream) = self.stream.take() {
+                self.home.put(stream);
+            }
         }
     }
 }

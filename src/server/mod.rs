@@ -19,6 +19,7 @@ mod listener;
 mod loan;
 mod pressure;
 mod reload;
+mod session;
 mod sockets;
 mod stream;
 #[cfg(test)]
