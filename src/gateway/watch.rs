@@ -57,6 +57,8 @@ pub struct Watch {
     sent: AtomicU64,
     /// The request's body is not sent yet.
     uploading: AtomicBool,
+    /// Nothing of the request is left to be sent.
+    is_sent: AtomicBool,
     /// How fast the client has to be, in bytes a second; 0 = any.
     min_rate: AtomicU64,
     /// How long it may send nothing of its body: milliseconds.
@@ -68,6 +70,8 @@ pub struct Watch {
     taking: Pace,
     /// The client takes nothing: what the upstream sends has to wait.
     stalled: AtomicBool,
+    /// It waits for other answers of its connection, which the client does not take.
+    held: AtomicBool,
     /// What is left of a request that was dropped before its end.
     left: Mutex<Option<Box<State>>>,
 }
@@ -82,12 +86,14 @@ impl Default for Watch {
             moved: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             uploading: AtomicBool::new(false),
+            is_sent: AtomicBool::new(false),
             min_rate: AtomicU64::new(0),
             silence: AtomicU64::new(u64::MAX),
             upload: Pace::default(),
             stream: Pace::default(),
             taking: Pace::default(),
             stalled: AtomicBool::new(false),
+            held: AtomicBool::new(false),
             left: Mutex::new(None),
         }
     }
@@ -98,6 +104,7 @@ impl Watch {
     pub(super) fn attempt(&self, times: &Timeouts) {
         self.times.get_or_init(|| *times);
         self.attempt.store(self.now(), Ordering::Relaxed);
+        self.is_sent.store(false, Ordering::Relaxed);
         self.enter(Phase::Head);
     }
 
@@ -132,6 +139,7 @@ impl Watch {
         self.stream.went(self.now(), 0);
         self.uploading.store(false, Ordering::Relaxed);
         self.sent.store(self.now(), Ordering::Relaxed);
+        self.is_sent.store(true, Ordering::Relaxed);
         self.moved();
     }
 
@@ -183,6 +191,26 @@ impl Watch {
         }
     }
 
+    /// Whether the client takes nothing of its answer.
+    #[must_use]
+    pub fn is_stalled(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+
+    /// Whether the whole request was sent.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.is_sent.load(Ordering::Relaxed)
+    }
+
+    /// It waits for other answers of its connection, or it does not: meanwhile nobody is late.
+    pub fn holds(&self, held: bool) {
+        if self.held.load(Ordering::Relaxed) != held {
+            self.held.store(held, Ordering::Relaxed);
+            self.moved();
+        }
+    }
+
     /// Whether the head of an answer went to the client.
     #[must_use]
     pub fn is_answered(&self) -> bool {
@@ -194,7 +222,7 @@ impl Watch {
     /// # Errors
     /// What it waited for too long.
     pub fn due(&self) -> Result<Instant, Fault> {
-        if self.phase() == Phase::Answered as u8 {
+        if self.phase() == Phase::Answered as u8 || self.held.load(Ordering::Relaxed) {
             return Ok(Instant::now() + SOMETIMES);
         }
         let now = self.now();

@@ -6,6 +6,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
+use crate::telemetry::Ending;
+
 /// What a client says first (RFC 9113 section 3.4).
 const PREFACE_BYTES: usize = 24;
 const FRAME_HEAD_BYTES: usize = 9;
@@ -37,8 +39,8 @@ pub(super) struct Conduct {
 }
 
 impl Conduct {
-    /// Returns when the client sent more than it may, or takes longer than `header` for one head.
-    pub(super) async fn is_bad(&self, header: Duration) {
+    /// Returns when the client sent more than it may, or takes longer than `header` for one head: which of the two.
+    pub(super) async fn is_bad(&self, header: Duration) -> Ending {
         // Relaxed: `Notify` orders what it tells of.
         let mut head = self.head.load(Ordering::Relaxed);
         while !self.flooding.load(Ordering::Relaxed) {
@@ -46,10 +48,11 @@ impl Conduct {
             if head == 0 {
                 changed.await;
             } else if timeout(header, changed).await.is_err() {
-                return;
+                return Ending::Head;
             }
             head = self.head.load(Ordering::Relaxed);
         }
+        Ending::Flood
     }
 
     /// Whether nothing more of it is read.

@@ -22,6 +22,7 @@ use super::flood::{Arriving, Flood};
 use super::loan::Home;
 use super::pressure::Pressure;
 use super::stream::ClientStream;
+use super::untaken::AllUntaken;
 use crate::base::clock::SharedClock;
 use crate::base::forwarded::Scheme;
 use crate::base::task::Spawner;
@@ -50,6 +51,7 @@ pub(super) struct Shared {
     pub(super) caps: Caps,
     pub(super) flood: Flood,
     pub(super) pressure: Pressure,
+    pub(super) untaken: AllUntaken,
     pub(super) spawner: Spawner,
 }
 

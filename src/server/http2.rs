@@ -19,17 +19,20 @@ use pingora::protocols::{Digest, Stream};
 use tokio::sync::Notify;
 
 use super::arrival::Arrival;
+use super::caps::Turn;
 use super::conduct::Conduct;
 use super::connection::{Shared, note_refusal, state};
 use super::deadline;
 use super::drain::Presence;
 use super::frames::Frames;
 use super::loan::Home;
-use super::session::StreamLoan;
+use super::session::{Returned, StreamLoan};
 use super::transport::Transport;
+use super::untaken::{Untaken, in_turn};
 use crate::exchange::{Fault, Framing, check_http2_head};
-use crate::gateway::{Rest, Signals, admit, rest_of};
+use crate::gateway::{Rest, Signals, State, admit, rest_of};
 use crate::plan::Clients;
+use crate::telemetry::Ending;
 
 /// How many requests of one connection may be so malformed that they never become one; h2 counts the others.
 const MALFORMED_MAX: usize = 32;
@@ -63,7 +66,14 @@ impl Drop for Stay {
     }
 }
 
+/// So many streams are few: whatever they hold, it is not much.
+const FEW: usize = 8;
+
 impl Open {
+    fn is_crowded(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > FEW
+    }
+
     fn enter(self: &Arc<Self>) -> Stay {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_one();
@@ -124,6 +134,7 @@ pub(super) async fn serve(
     let (mut last, no_request) = (shared.drain.join(), Signals::default());
     let arrival = Arc::new(arrival);
     let open = Arc::new(Open::default());
+    let untaken = Arc::new(Untaken::new(shared.untaken.clone()));
     let (mut going, mut malformed, mut served) = (false, 0, 0);
     loop {
         let wait = if going { GOODBYE } else { clients.idle };
@@ -136,7 +147,9 @@ pub(super) async fn serve(
             }
             accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
             () = last.over(&no_request) => return,
-            () = conduct.is_bad(clients.header) => return calm(&mut connection).await,
+            ending = conduct.is_bad(clients.header) => {
+                return calm(&mut connection, ending, &arrival, &shared).await;
+            }
             () = open.idle(wait) => {
                 if going {
                     return;
@@ -150,46 +163,138 @@ pub(super) async fn serve(
             Ok(Some(H2Accept::Session(session))) => {
                 served += 1;
                 let stay = open.enter();
-                let task = request(session, Arc::clone(&arrival), Arc::clone(&shared), stay);
+                let untaken = Arc::clone(&untaken);
+                let task = request(
+                    session,
+                    Arc::clone(&arrival),
+                    Arc::clone(&shared),
+                    (stay, untaken),
+                );
                 shared.spawner.detach(task);
             }
             Ok(Some(H2Accept::Rejected)) => {
                 note_refusal(&shared, arrival.peer, Fault::BadRequest, "2");
                 malformed += 1;
             }
-            Ok(None) | Err(_) => return,
+            Ok(None) => return,
+            Err(error) => return note_end(&error, &arrival, &shared),
         }
-        if malformed >= MALFORMED_MAX || served >= clients.requests.saturating_add(LATE_MAX) {
-            return calm(&mut connection).await;
+        if malformed >= MALFORMED_MAX {
+            return calm(&mut connection, Ending::Malformed, &arrival, &shared).await;
+        }
+        if served >= clients.requests.saturating_add(LATE_MAX) {
+            return calm(&mut connection, Ending::Requests, &arrival, &shared).await;
         }
         let plan = shared.plans.load();
         let listener = plan.listeners.get(arrival.listener);
         let retired = listener.is_none_or(|listener| listener.retired);
-        if (served >= clients.requests || retired) && !going {
+        let last = served >= clients.requests || retired || shared.pressure.is_high();
+        if last && !going {
             connection.graceful_shutdown();
             going = true;
         }
     }
 }
 
+/// Notes that h2 ended a connection for what its client did; that it is just gone is nothing to be told.
+fn note_end(error: &pingora::Error, arrival: &Arrival, shared: &Shared) {
+    let cause = error.cause.as_deref();
+    let cause = cause.and_then(|cause| cause.downcast_ref::<h2::Error>());
+    if let Some(reason) = cause
+        .filter(|cause| cause.is_library())
+        .and_then(h2::Error::reason)
+    {
+        let ending = match reason {
+            Reason::ENHANCE_YOUR_CALM => Ending::Flood,
+            _ => Ending::Protocol,
+        };
+        end(ending, arrival, shared);
+    }
+}
+
+fn end(ending: Ending, arrival: &Arrival, shared: &Shared) {
+    let plan = shared.plans.load();
+    if let Some(listener) = plan.listeners.get(arrival.listener) {
+        let telemetry = &shared.telemetry;
+        telemetry.connection_ended(&listener.name, ending, arrival.peer);
+    }
+}
+
 /// Ends a connection whose client asks for too much, or for nothing.
-async fn calm(connection: &mut Connection<Stream, Bytes>) {
+async fn calm(
+    connection: &mut Connection<Stream, Bytes>,
+    ending: Ending,
+    arrival: &Arrival,
+    shared: &Shared,
+) {
+    end(ending, arrival, shared);
     connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
     let closed = poll_fn(|cx| connection.poll_closed(cx));
     // Whoever does not take the goodbye goes without.
     drop(tokio::time::timeout(GOODBYE, closed).await);
 }
 
-/// Hands one stream to the request path.
+/// Hands one stream to the request path, once its connection has room for another answer.
 async fn request(
     mut session: HttpSession,
     arrival: Arc<Arrival>,
     shared: Arc<Shared>,
-    _stay: Stay,
+    (stay, untaken): (Stay, Arc<Untaken>),
 ) {
-    let body = !session.is_body_empty();
     let clients = shared.clients(arrival.listener);
-    let checked = if shared.admits_request(&arrival) {
+    let (state, _place) = begin(&mut session, &arrival, &shared, &clients);
+    let signals = Arc::clone(&state.signals);
+    let _active = shared.telemetry.began();
+    let mut presence = shared.drain.join();
+    if untaken.is_much() {
+        let fault = tokio::select! {
+            biased;
+            () = untaken.room() => None,
+            _gone = session.idle() => Some(Fault::ClientError),
+            () = presence.over(&signals) => Some(Fault::Stopped),
+        };
+        if let Some(fault) = fault {
+            let head = session.req_header().clone();
+            return give_up(state, (session, head), fault, &shared).await;
+        }
+    }
+    if !session.is_body_empty() {
+        signals.watch.streams_body();
+    }
+    admit(session.req_header_mut(), state);
+    let home = Home::default();
+    let from_client = (clients.write, Arc::clone(&untaken));
+    let loan = StreamLoan::new(session, home.clone(), Arc::clone(&signals), from_client);
+    let Ok(loan) = loan else {
+        return;
+    };
+    let session = ServerSession::new_custom(Box::new(loan));
+    let process = shared.proxy.process_new_http(session, &shared.shutdown);
+    let process = in_turn(&untaken, &signals.watch, || stay.0.is_crowded(), process);
+    let ended = tokio::select! {
+        biased;
+        ended = deadline::within(&signals.watch, process) => ended.map(drop),
+        () = presence.over(&signals) => {
+            shared.drain.cut(&signals);
+            Err(Fault::Stopped)
+        }
+    };
+    if let Err(fault) = ended
+        && let (Some(state), Some(returned)) = (signals.watch.left(), home.take())
+    {
+        give_up(state, returned, fault, &shared).await;
+    }
+}
+
+/// Checks the head of a stream; what is wrong with it is noted in the request's state. Beside it: its place among all requests.
+fn begin(
+    session: &mut HttpSession,
+    arrival: &Arrival,
+    shared: &Shared,
+    clients: &Clients,
+) -> (Box<State>, Option<Turn>) {
+    let body = !session.is_body_empty();
+    let checked = if shared.admits_request(arrival) {
         check_http2_head(session.req_header_mut(), &clients.head)
     } else {
         Err(Fault::TooManyRequests)
@@ -202,40 +307,20 @@ async fn request(
         }
         Err(fault) => (Framing::default(), Some(fault)),
     };
-    let mut state = state(&arrival, &shared, framing);
+    let mut state = state(arrival, shared, framing);
     let place = shared.caps.request();
     let full = place.is_none().then_some(Fault::Overload);
     state.exchange.refused = refused.or(state.exchange.refused).or(full);
     state.exchange.version = Version::HTTP_2;
-    let signals = Arc::clone(&state.signals);
-    signals.watch.expect(clients.min_rate, clients.write);
-    if body {
-        signals.watch.streams_body();
-    }
-    admit(session.req_header_mut(), state);
-    let _active = shared.telemetry.began();
-    let home = Home::default();
-    let loan = StreamLoan::new(session, home.clone(), Arc::clone(&signals), clients.write);
-    let Ok(loan) = loan else {
-        return;
-    };
-    let session = ServerSession::new_custom(Box::new(loan));
-    let mut presence = shared.drain.join();
-    let process = shared.proxy.process_new_http(session, &shared.shutdown);
-    let ended = tokio::select! {
-        biased;
-        ended = deadline::within(&signals.watch, process) => ended.map(drop),
-        () = presence.over(&signals) => {
-            shared.drain.cut(&signals);
-            Err(Fault::Stopped)
-        }
-    };
-    let Err(fault) = ended else {
-        return;
-    };
-    if let (Some(state), Some((session, head))) = (signals.watch.left(), home.take())
-        && let Rest::Answer(answer, body) = rest_of(state, &head, fault, &shared.telemetry)
-    {
+    let watch = &state.signals.watch;
+    watch.expect(clients.min_rate, clients.write);
+    (state, place)
+}
+
+/// A request that was dropped gets its answer, if none began; else its stream is reset.
+async fn give_up(state: Box<State>, (session, head): Returned, fault: Fault, shared: &Shared) {
+    let rest = rest_of(state, &head, fault, &shared.telemetry);
+    if let Rest::Answer(answer, body) = rest {
         last_words(session, answer, body).await;
     }
 }

@@ -25,6 +25,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod untaken;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -50,6 +51,7 @@ use pressure::Pressure;
 use reload::Parts;
 pub use reload::{Candidate, Loader, Moment, Reloader};
 use sockets::Sockets;
+use untaken::AllUntaken;
 
 /// How many idle connections to targets are kept, for each worker thread, where there are descriptors enough.
 const POOL_SIZE: usize = 1024;
@@ -131,6 +133,7 @@ pub async fn start(
         caps: Caps::new(pressure::connections_max()),
         flood: Flood::new(Arc::clone(&clock)),
         pressure: pressure.clone(),
+        untaken: AllUntaken::default(),
         spawner: spawner.clone(),
     });
     let tcp = bound.iter().filter_map(Bound::tcp).collect();

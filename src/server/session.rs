@@ -23,6 +23,7 @@ use pingora::{Error, ErrorType, OrErr as _, Result};
 use tokio::time::timeout;
 
 use super::loan::Home;
+use super::untaken::Untaken;
 use crate::gateway::Signals;
 
 /// What comes home of a request that was dropped: its stream, and its head.
@@ -42,6 +43,10 @@ pub(super) struct StreamLoan {
     ended: bool,
     sent: usize,
     write_timeout: Option<Duration>,
+    untaken: Arc<Untaken>,
+    /// How much of the answer is here, and in pieces of how many bytes.
+    waiting: usize,
+    piece: usize,
 }
 
 impl StreamLoan {
@@ -53,7 +58,7 @@ impl StreamLoan {
         mut session: HttpSession,
         home: Home<Returned>,
         signals: Arc<Signals>,
-        write_timeout: Duration,
+        (write_timeout, untaken): (Duration, Arc<Untaken>),
     ) -> Result<Self> {
         Ok(Self {
             head: std::mem::replace(session.req_header_mut(), nothing()?),
@@ -64,6 +69,9 @@ impl StreamLoan {
             ended: false,
             sent: 0,
             write_timeout: Some(write_timeout),
+            untaken,
+            waiting: 0,
+            piece: 0,
         })
     }
 
@@ -82,6 +90,7 @@ impl StreamLoan {
             return Ok(body.capacity());
         }
         let watch = &self.signals.watch;
+        let _held = self.untaken.hold(self.waiting.max(wanted), self.piece);
         let room = poll_fn(|cx| {
             let room = body.poll_capacity(cx);
             if room.is_pending() {
@@ -108,6 +117,7 @@ impl StreamLoan {
         let sent = body.send_data(data, end);
         sent.or_err(ErrorType::WriteError, "the stream takes no data")?;
         self.sent += length;
+        self.waiting = self.waiting.saturating_sub(length);
         self.ended |= end;
         self.signals.watch.wrote(Poll::Ready(length));
         Ok(())
@@ -212,6 +222,12 @@ impl Session for StreamLoan {
     }
     async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
         let mut over = false;
+        for task in &tasks {
+            if let HttpTask::Body(Some(data), _) = task {
+                self.waiting += data.len();
+                self.piece = self.piece.max(data.len());
+            }
+        }
         for task in tasks {
             over |= match task {
                 HttpTask::Header(head, end) => {
@@ -293,10 +309,7 @@ impl Session for StreamLoan {
             return self.read_body_bytes().await;
         }
         let reason = poll_fn(|cx| self.poll_reset(cx)).await?;
-        Error::e_explain(
-            ErrorType::H2Error,
-            format!("the client gave up: {reason}"),
-        )
+        Error::e_explain(ErrorType::H2Error, format!("the client gave up: {reason}"))
     }
     fn body_bytes_sent(&self) -> usize {
         self.sent

@@ -38,14 +38,21 @@ pub(super) struct Metrics {
     client_duration: HistogramVec,
     upstream_connections: IntCounterVec,
     upstream_retries: IntCounterVec,
-    connections: IntCounterVec,
-    connections_refused: IntCounterVec,
-    connections_active: IntGaugeVec,
+    pub(super) connections: ConnectionMetrics,
     tls: TlsCounters,
     pub(super) config: ConfigMetrics,
     pub(super) active: IntGauge,
     pub(super) faults: IntCounterVec,
     pub(super) dropped: IntCounter,
+}
+
+/// What is told of the connections of clients.
+#[derive(Debug)]
+pub(super) struct ConnectionMetrics {
+    total: IntCounterVec,
+    refused: IntCounterVec,
+    ended: IntCounterVec,
+    active: IntGaugeVec,
 }
 
 /// What is told of the config and its reloads.
@@ -87,6 +94,42 @@ pub(super) const REFUSALS: [&str; 3] = [
     "connections_per_ip",
     "connection_rate_per_ip",
 ];
+
+/// Why a connection of HTTP/2 is ended before its client wants it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Frames that ask for nothing, or requests that are taken back: too many of them.
+    Flood,
+    /// A head that does not come.
+    Head,
+    /// Too many requests that are none.
+    Malformed,
+    /// What is no HTTP/2.
+    Protocol,
+    /// Requests behind the goodbye.
+    Requests,
+}
+
+impl Ending {
+    const ALL: [Self; 5] = [
+        Self::Flood,
+        Self::Head,
+        Self::Malformed,
+        Self::Protocol,
+        Self::Requests,
+    ];
+
+    /// As the metric calls it.
+    pub(super) const fn code(self) -> &'static str {
+        match self {
+            Self::Flood => "flood",
+            Self::Head => "head",
+            Self::Malformed => "malformed",
+            Self::Protocol => "protocol",
+            Self::Requests => "requests",
+        }
+    }
+}
 
 /// A connection that is open for as long as this lives.
 #[derive(Debug)]
@@ -136,21 +179,7 @@ impl Metrics {
                 "Attempts at targets after the first of a request",
                 &["upstream"],
             )?,
-            connections: register.counters(
-                "doorward_connections_total",
-                "Connections accepted from clients",
-                &["listener"],
-            )?,
-            connections_refused: register.counters(
-                "doorward_connections_refused_total",
-                "Connections that were turned away, because one of these limits was reached",
-                &["listener", "limit"],
-            )?,
-            connections_active: register.gauges(
-                "doorward_connections_active",
-                "Connections of clients that are open",
-                &["listener"],
-            )?,
+            connections: ConnectionMetrics::new(&register)?,
             tls: TlsCounters::new(&register)?,
             dropped: registered(
                 &registry,
@@ -232,11 +261,14 @@ impl Metrics {
     }
 
     pub(super) fn listener(&self, name: &str) -> ListenerMetrics {
+        let connections = &self.connections;
+        for ending in Ending::ALL {
+            connections.ended(name, ending, 0);
+        }
         ListenerMetrics {
-            total: self.connections.with_label_values(&[name]),
-            active: self.connections_active.with_label_values(&[name]),
-            refused: REFUSALS
-                .map(|limit| self.connections_refused.with_label_values(&[name, limit])),
+            total: connections.total.with_label_values(&[name]),
+            active: connections.active.with_label_values(&[name]),
+            refused: REFUSALS.map(|limit| connections.refused.with_label_values(&[name, limit])),
             handshakes: self.tls.handshakes(name),
         }
     }
@@ -250,6 +282,40 @@ impl Metrics {
         self.config
             .reloads
             .with_label_values(&[result])
+            .inc_by(times);
+    }
+}
+
+impl ConnectionMetrics {
+    fn new(register: &Register<'_>) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            total: register.counters(
+                "doorward_connections_total",
+                "Connections accepted from clients",
+                &["listener"],
+            )?,
+            refused: register.counters(
+                "doorward_connections_refused_total",
+                "Connections that were turned away, because one of these limits was reached",
+                &["listener", "limit"],
+            )?,
+            ended: register.counters(
+                "doorward_connections_ended_total",
+                "Connections of HTTP/2 that were ended for what their client did",
+                &["listener", "reason"],
+            )?,
+            active: register.gauges(
+                "doorward_connections_active",
+                "Connections of clients that are open",
+                &["listener"],
+            )?,
+        })
+    }
+
+    /// Counts so many connections of `listener` that ended so.
+    pub(super) fn ended(&self, listener: &str, ending: Ending, times: u64) {
+        self.ended
+            .with_label_values(&[listener, ending.code()])
             .inc_by(times);
     }
 }

@@ -8,13 +8,14 @@ mod spec;
 mod throttle;
 mod tls;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
 pub use access_log::{AccessLog, Fields, Form, Hidden, OWN_FIELDS, Record};
-pub use metrics::{Connected, ListenerMetrics, RouteMetrics, UpstreamMetrics};
+pub use metrics::{Connected, Ending, ListenerMetrics, RouteMetrics, UpstreamMetrics};
 pub use sample::{Recording, Sample};
 pub use spec::{AccessLogFormat, AccessLogSpec, Level, LogFormat, LogSpec, MetricsSpec, Spec};
 pub use tls::{OcspMetrics, OcspResult};
@@ -101,6 +102,15 @@ impl Telemetry {
     #[must_use]
     pub fn ocsp(&self, name: &str) -> OcspMetrics {
         self.metrics.ocsp(name)
+    }
+
+    /// A connection of the listener `name` was ended for what its client did.
+    pub fn connection_ended(&self, name: &str, ending: Ending, client: Option<SocketAddr>) {
+        self.metrics.connections.ended(name, ending, 1);
+        if self.throttle.admits(ending.code()) {
+            let client = client.map_or_else(|| "unix".to_owned(), |client| client.ip().to_string());
+            log::warn!(listener:% = name, reason:% = ending.code(), client:% = client; "connection ended");
+        }
     }
 
     /// Opens the access log that `spec` asks for; the one before it ends.

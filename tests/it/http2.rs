@@ -5,7 +5,9 @@
 )]
 
 use std::process::Command;
+use std::time::Duration;
 
+use super::control::{metric, metric_becomes};
 use super::support::{DEADLINE, Frames, Gateway, Origin, Outcome, Pki, Reply, Setup, frames, run};
 
 fn ok() -> Reply {
@@ -283,6 +285,56 @@ fn a_connection_that_is_mostly_nonsense_ends() {
         .iter()
         .position(|outcome| matches!(outcome, Outcome::Closed | Outcome::GoAway(_)));
     assert!(ended.is_some_and(|at| (20..40).contains(&at)), "{ended:?}");
+}
+
+#[test]
+fn a_connection_that_is_ended_is_counted_by_its_reason() {
+    let origin = origin();
+    let listener =
+        ", protocols: [h2c], timeouts: { header: 300ms }, limits: { requests_per_connection: 1 }";
+    let gateway = setup(&origin, listener).spawn();
+    let ask = frames::block(&get(&[]));
+    let all = frames::END_HEADERS | frames::END_STREAM;
+    let many = |bytes: &dyn Fn(u32) -> Vec<u8>| (0..1500).flat_map(bytes).collect::<Vec<u8>>();
+    let ways = [
+        (
+            "flood",
+            many(&|_| frames::frame(frames::PING, 0, 0, &[0; 8])),
+        ),
+        ("head", frames::frame(frames::HEADERS, 0, 1, &ask)),
+        ("protocol", frames::frame(frames::DATA, 0, 0, b"x")),
+        (
+            "malformed",
+            (0..32)
+                .flat_map(|number| {
+                    let refused = frames::block(&get(&[("host", "b.test")]));
+                    frames::frame(frames::HEADERS, all, number * 2 + 1, &refused)
+                })
+                .collect(),
+        ),
+        (
+            "requests",
+            many(&|number| frames::frame(frames::HEADERS, all, number * 2 + 1, &ask)),
+        ),
+    ];
+    for (reason, bytes) in ways {
+        let name =
+            format!("doorward_connections_ended_total{{listener=\"public\",reason=\"{reason}\"}}");
+        assert_eq!(metric(&gateway, &name), Some(0), "{reason}");
+        let mut client = Frames::connect(gateway.addr());
+        // A few at a time: too many open streams are another matter.
+        for some in bytes.chunks(if reason == "requests" {
+            20 * (9 + ask.len())
+        } else {
+            bytes.len()
+        }) {
+            client.raw(some);
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        metric_becomes(&gateway, &name, |count| count == 1);
+        let told = gateway.process().wait_log(&format!("reason={reason}"));
+        assert!(told.contains("connection ended"), "{told}");
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::support::frames::{DATA, END_STREAM, GOAWAY};
 use super::support::{
     Client, DEADLINE, Frames, Gate, Origin, Pki, Process, Reply, Response, Setup, get, run_cli,
     scale,
@@ -297,8 +298,28 @@ fn a_slow_upstream_is_no_slow_client() {
 fn short_of_memory_new_requests_get_503_and_the_admin_answers() {
     let origin = Origin::echo();
     let short = "overload: { memory: 0.0001%, retry_after: 7s }";
-    let gateway = before(&origin, "", short).spawn();
+    let gateway = before(&origin, ", protocols: [http1, h2c]", short).spawn();
     soon(gateway.addr(), 503);
+    let mut streams = Frames::connect(gateway.addr());
+    let asked = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a.test"),
+        (":path", "/"),
+    ];
+    // The goodbye may come before the answer.
+    let (mut code, mut body): (Option<Vec<u8>>, Vec<u8>) = (None, Vec::new());
+    let stream = streams.begin(&asked, END_STREAM);
+    while code.is_none() || !body.ends_with(b"}") {
+        let frame = streams.frame().unwrap();
+        match frame.kind {
+            GOAWAY => code = frame.payload.get(4..8).map(<[u8]>::to_vec),
+            DATA if frame.stream == stream => body.extend(frame.payload),
+            _ => {}
+        }
+    }
+    assert_eq!(code, Some(vec![0; 4]));
+    assert!(String::from_utf8_lossy(&body).contains("overload"));
     let mut client = gateway.client();
     let answer = client.get("/").expect(503);
     assert_eq!(answer.header("retry-after"), Some("7"));

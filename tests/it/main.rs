@@ -34,6 +34,7 @@ mod scale;
 mod secrets;
 mod service;
 mod stapling;
+mod streams;
 mod support;
 mod telemetry;
 mod tls;

@@ -53,8 +53,10 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The size of a load: about 1 % of `full` (at least 1), or all of it with `DOORWARD_TEST_SIZE=full`.
 pub(crate) fn scale(full: u64) -> u64 {
-    match std::env::var_os("DOORWARD_TEST_SIZE") {
-        Some(size) if size == "full" => full,
-        _ => (full / 100).max(1),
-    }
+    if is_full() { full } else { (full / 100).max(1) }
+}
+
+/// Whether the tests run at full size, one after the other: then it can also be told how fast something was.
+pub(crate) fn is_full() -> bool {
+    std::env::var_os("DOORWARD_TEST_SIZE").is_some_and(|size| size == "full")
 }
