@@ -203,10 +203,15 @@ impl Watch {
         self.is_sent.load(Ordering::Relaxed)
     }
 
-    /// It waits for other answers of its connection, or it does not: meanwhile nobody is late.
-    pub fn holds(&self, held: bool) {
-        if self.held.load(Ordering::Relaxed) != held {
-            self.held.store(held, Ordering::Relaxed);
+    /// It waits for other answers of its connection: meanwhile nobody is late.
+    pub fn waits_its_turn(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+
+    /// It has its turn.
+    pub fn has_its_turn(&self) {
+        if self.held.load(Ordering::Relaxed) {
+            self.held.store(false, Ordering::Relaxed);
             self.moved();
         }
     }
@@ -375,6 +380,20 @@ mod tests {
         watch.moved.store(0, Ordering::Relaxed);
         watch.sent.store(watch.now(), Ordering::Relaxed);
         assert_eq!(watch.due(), Err(Fault::Timeout), "silence");
+    }
+
+    #[test]
+    fn nobody_is_late_who_waits_for_a_turn() {
+        let watch = old();
+        watch.attempt(&Timeouts::default());
+        watch.sent();
+        watch.moved.store(0, Ordering::Relaxed);
+        watch.waits_its_turn();
+        assert!(watch.due().is_ok());
+        watch.has_its_turn();
+        assert!(watch.due().is_ok(), "the target is waited for anew");
+        watch.moved.store(0, Ordering::Relaxed);
+        assert_eq!(watch.due(), Err(Fault::Timeout));
     }
 
     #[test]

@@ -131,8 +131,29 @@ pub(super) async fn serve(
     let Ok(Ok(mut connection)) = tokio::time::timeout(clients.handshake, greeting).await else {
         return;
     };
-    let (mut last, no_request) = (shared.drain.join(), Signals::default());
     let arrival = Arc::new(arrival);
+    let ended = requests(
+        &mut connection,
+        (digest, &conduct),
+        &arrival,
+        &shared,
+        &mut presence,
+    );
+    if let Some(ending) = ended.await {
+        calm(&mut connection, ending, &arrival, &shared).await;
+    }
+}
+
+/// Takes requests, until the connection is over, or has to be for what its client does.
+async fn requests(
+    connection: &mut Connection<Stream, Bytes>,
+    (digest, conduct): (Arc<Digest>, &Conduct),
+    arrival: &Arc<Arrival>,
+    shared: &Arc<Shared>,
+    presence: &mut Presence,
+) -> Option<Ending> {
+    let clients = shared.clients(arrival.listener);
+    let (mut last, no_request) = (shared.drain.join(), Signals::default());
     let open = Arc::new(Open::default());
     let untaken = Arc::new(Untaken::new(shared.untaken.clone()));
     let (mut going, mut malformed, mut served) = (false, 0, 0);
@@ -145,14 +166,12 @@ pub(super) async fn serve(
                 going = true;
                 continue;
             }
-            accepted = HttpSession::from_h2_conn(&mut connection, Arc::clone(&digest)) => accepted,
-            () = last.over(&no_request) => return,
-            ending = conduct.is_bad(clients.header) => {
-                return calm(&mut connection, ending, &arrival, &shared).await;
-            }
+            accepted = HttpSession::from_h2_conn(connection, Arc::clone(&digest)) => accepted,
+            () = last.over(&no_request) => return None,
+            ending = conduct.is_bad(clients.header) => return Some(ending),
             () = open.idle(wait) => {
                 if going {
-                    return;
+                    return None;
                 }
                 connection.graceful_shutdown();
                 going = true;
@@ -166,30 +185,33 @@ pub(super) async fn serve(
                 let untaken = Arc::clone(&untaken);
                 let task = request(
                     session,
-                    Arc::clone(&arrival),
-                    Arc::clone(&shared),
+                    Arc::clone(arrival),
+                    Arc::clone(shared),
                     (stay, untaken),
                 );
                 shared.spawner.detach(task);
             }
             Ok(Some(H2Accept::Rejected)) => {
-                note_refusal(&shared, arrival.peer, Fault::BadRequest, "2");
+                note_refusal(shared, arrival.peer, Fault::BadRequest, "2");
                 malformed += 1;
             }
-            Ok(None) => return,
-            Err(error) => return note_end(&error, &arrival, &shared),
+            Ok(None) => return None,
+            Err(error) => {
+                note_end(&error, arrival, shared);
+                return None;
+            }
         }
         if malformed >= MALFORMED_MAX {
-            return calm(&mut connection, Ending::Malformed, &arrival, &shared).await;
+            return Some(Ending::Malformed);
         }
         if served >= clients.requests.saturating_add(LATE_MAX) {
-            return calm(&mut connection, Ending::Requests, &arrival, &shared).await;
+            return Some(Ending::Requests);
         }
         let plan = shared.plans.load();
         let listener = plan.listeners.get(arrival.listener);
         let retired = listener.is_none_or(|listener| listener.retired);
-        let last = served >= clients.requests || retired || shared.pressure.is_high();
-        if last && !going {
+        let enough = served >= clients.requests || retired || shared.pressure.is_high();
+        if enough && !going {
             connection.graceful_shutdown();
             going = true;
         }

@@ -68,10 +68,9 @@ impl Drop for Loan {
     fn drop(&mut self) {
         // Also a request that was dropped gets an answer, if none began.
         let unanswered = !self.signals.watch.is_answered();
-        if unanswered || self.signals.goes_on.load(Ordering::Acquire) {
-            if let Some(stream) = self.stream.take() {
-                self.home.put(stream);
-            }
+        let comes_home = unanswered || self.signals.goes_on.load(Ordering::Acquire);
+        if let Some(stream) = self.stream.take().filter(|_| comes_home) {
+            self.home.put(stream);
         }
     }
 }

@@ -109,31 +109,31 @@ impl StreamLoan {
         }
     }
 
-    fn send(&mut self, data: Bytes, end: bool) -> Result<()> {
+    fn send(&mut self, data: Bytes, then: Then) -> Result<()> {
         let Some(body) = self.body.as_mut() else {
             return Error::e_explain(ErrorType::H2Error, "a body before its head");
         };
         let length = data.len();
-        let sent = body.send_data(data, end);
+        let sent = body.send_data(data, then == Then::End);
         sent.or_err(ErrorType::WriteError, "the stream takes no data")?;
         self.sent += length;
         self.waiting = self.waiting.saturating_sub(length);
-        self.ended |= end;
+        self.ended |= then == Then::End;
         self.signals.watch.wrote(Poll::Ready(length));
         Ok(())
     }
 
-    async fn write(&mut self, mut data: Bytes, end: bool) -> Result<()> {
+    async fn write(&mut self, mut data: Bytes, then: Then) -> Result<()> {
         if self.ended {
             return Ok(());
         }
-        if data.is_empty() {
-            return if end { self.send(data, true) } else { Ok(()) };
+        if data.is_empty() && then == Then::End {
+            return self.send(data, then);
         }
         while !data.is_empty() {
             let room = self.room(data.len()).await?;
             let piece = data.split_to(room.min(data.len()));
-            self.send(piece, end && data.is_empty())?;
+            self.send(piece, if data.is_empty() { then } else { Then::More })?;
         }
         Ok(())
     }
@@ -155,7 +155,21 @@ impl StreamLoan {
         if self.ended || self.body.is_none() {
             return Ok(());
         }
-        self.send(Bytes::new(), true)
+        self.send(Bytes::new(), Then::End)
+    }
+}
+
+/// What follows a piece of an answer's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    More,
+    End,
+}
+
+impl Then {
+    /// As Pingora says it.
+    const fn of(end: bool) -> Self {
+        if end { Self::End } else { Self::More }
     }
 }
 
@@ -209,7 +223,7 @@ impl Session for StreamLoan {
             .await
     }
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        let written = self.write(data, end).await;
+        let written = self.write(data, Then::of(end)).await;
         written.map_err(|error| error.into_down())
     }
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
@@ -237,7 +251,7 @@ impl Session for StreamLoan {
                 }
                 HttpTask::Body(data, end) => {
                     let data = data.unwrap_or_default();
-                    let written = self.write(data, end).await;
+                    let written = self.write(data, Then::of(end)).await;
                     written.map_err(|error| error.into_down())?;
                     end
                 }

@@ -102,13 +102,13 @@ pub(super) async fn in_turn<T>(
             }
             let waits = room.as_mut().as_pin_mut().map(|room| room.poll(cx));
             if waits.is_some_and(|waits| waits.is_pending()) {
-                watch.holds(true);
+                watch.waits_its_turn();
                 return Poll::Pending;
             }
             room.set(None);
         }
         room.set(None);
-        watch.holds(false);
+        watch.has_its_turn();
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(done);
         }
