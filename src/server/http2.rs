@@ -182,13 +182,8 @@ async fn requests(
             Ok(Some(H2Accept::Session(session))) => {
                 served += 1;
                 let stay = open.enter();
-                let untaken = Arc::clone(&untaken);
-                let task = request(
-                    session,
-                    Arc::clone(arrival),
-                    Arc::clone(shared),
-                    (stay, untaken),
-                );
+                let stay = (stay, Arc::clone(&untaken));
+                let task = request(session, Arc::clone(arrival), Arc::clone(shared), stay);
                 shared.spawner.detach(task);
             }
             Ok(Some(H2Accept::Rejected)) => {

@@ -166,9 +166,9 @@ enum Then {
     End,
 }
 
-impl Then {
+impl From<bool> for Then {
     /// As Pingora says it.
-    const fn of(end: bool) -> Self {
+    fn from(end: bool) -> Self {
         if end { Self::End } else { Self::More }
     }
 }
@@ -223,7 +223,7 @@ impl Session for StreamLoan {
             .await
     }
     async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        let written = self.write(data, Then::of(end)).await;
+        let written = self.write(data, end.into()).await;
         written.map_err(|error| error.into_down())
     }
     async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
@@ -251,7 +251,7 @@ impl Session for StreamLoan {
                 }
                 HttpTask::Body(data, end) => {
                     let data = data.unwrap_or_default();
-                    let written = self.write(data, Then::of(end)).await;
+                    let written = self.write(data, end.into()).await;
                     written.map_err(|error| error.into_down())?;
                     end
                 }

@@ -86,6 +86,12 @@ impl Frames {
         client
     }
 
+    /// From now on nothing is acknowledged.
+    pub(crate) fn impolite(mut self) -> Self {
+        self.polite = false;
+        self
+    }
+
     /// Reads to the end on a thread of its own, and answers nothing: the code of the last GOAWAY, if there was one, or
     /// nothing when the connection did not end.
     pub(crate) fn reader(&self) -> std::thread::JoinHandle<Option<Option<u32>>> {
