@@ -1,5 +1,6 @@
 //! How long a request over HTTP/2 may take, and how slow its client may be: as over HTTP/1, and only its stream ends.
 #![expect(
+    clippy::panic,
     clippy::unwrap_used,
     clippy::disallowed_methods,
     clippy::print_stderr,
