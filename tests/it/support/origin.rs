@@ -89,6 +89,10 @@ impl Origin {
     pub(crate) fn start_at(addr: SocketAddr, script: Script) -> Self {
         let listener =
             TcpListener::bind(addr).unwrap_or_else(|error| panic!("no origin at {addr}: {error}"));
+        // The library's own queue is short, and full when a hundred requests come at once.
+        socket2::SockRef::from(&listener)
+            .listen(4096)
+            .expect("it listens already");
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             script,
