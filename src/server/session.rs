@@ -175,7 +175,7 @@ impl From<bool> for Then {
 
 /// Stands where a head was.
 fn nothing() -> Result<RequestHeader> {
-    RequestHeader::build(Method::GET, b"/", Some(0))
+    RequestHeader::build_no_case(Method::GET, b"/", Some(0))
 }
 
 fn gone(error: h2::Error) -> Box<Error> {

@@ -109,10 +109,11 @@ pub(super) async fn in_turn<T>(
         }
         room.set(None);
         watch.has_its_turn();
+        let sent = watch.is_sent();
         if let Poll::Ready(done) = work.as_mut().poll(cx) {
             return Poll::Ready(done);
         }
-        if !crowded() || watch.is_stalled() {
+        if !sent || !crowded() || watch.is_stalled() {
             return Poll::Pending;
         }
         // What came in one turn goes out in the next: then it is known whether the client takes it, before another stream
