@@ -4,6 +4,7 @@
 pub mod base;
 
 pub mod expr;
+pub mod shape;
 pub mod tls;
 
 pub mod router;
@@ -12,6 +13,7 @@ pub mod upstream;
 pub mod exchange;
 pub mod link;
 
+pub mod call;
 pub mod telemetry;
 
 pub mod policy;

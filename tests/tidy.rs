@@ -15,11 +15,13 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[(&str, u8)] = &[
     ("base", 0),
     ("expr", 1),
+    ("shape", 1),
     ("tls", 1),
     ("router", 2),
     ("upstream", 2),
     ("exchange", 3),
     ("link", 3),
+    ("call", 4),
     ("telemetry", 4),
     ("policy", 5),
     ("config", 6),

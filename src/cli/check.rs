@@ -35,9 +35,10 @@ pub(super) fn run(args: &CheckArgs, global: &Global) -> Exit {
                 format!("certificates ({listed}), ")
             }
         });
+        let called = plan.as_ref().map(called).unwrap_or_default();
         let upstreams = plan.map_or(document.upstreams.len(), |plan| plan.upstreams.len());
         print(&format!(
-            "  ok  syntax, references, expressions, {}{}, {}, {}\n",
+            "  ok  syntax, references, expressions, {}{}, {}, {}\n{called}",
             certificates.unwrap_or_default(),
             count(document.listeners.len(), "listener"),
             count(upstreams, "upstream"),
@@ -53,6 +54,23 @@ pub(super) fn run(args: &CheckArgs, global: &Global) -> Exit {
         Exit::Findings
     } else {
         Exit::Done
+    }
+}
+
+/// The routes that are called, and why; the others are streamed, which needs no word.
+fn called(plan: &Plan) -> String {
+    let routes = plan.called();
+    let routes = routes
+        .iter()
+        .map(|(name, clauses)| format!("{name} ({})", clauses.join(", ")));
+    let routes: Vec<String> = routes.collect();
+    if routes.is_empty() {
+        String::new()
+    } else {
+        format!(
+            "      called with whole bodies, not streamed: {}\n",
+            routes.join(", ")
+        )
     }
 }
 

@@ -92,7 +92,14 @@ fn end(told: &Json) -> String {
         let path = text("upstream_path").unwrap_or_default();
         let query = text("upstream_query").map_or_else(String::new, |query| format!("?{query}"));
         let target = text("target").map_or_else(|| one_of(told), str::to_owned);
-        return format!("{upstream} {target} {path}{query}");
+        let clauses = told.get("called_by").and_then(Json::as_array);
+        let clauses = clauses.map_or(&[][..], Vec::as_slice).iter();
+        let clauses: Vec<&str> = clauses.filter_map(Json::as_str).collect();
+        let called = match clauses.as_slice() {
+            [] => String::new(),
+            clauses => format!(" (called: {})", clauses.join(", ")),
+        };
+        return format!("{upstream} {target} {path}{query}{called}");
     }
     let mut end = status.to_string();
     for word in [text("error_type"), text("location")].into_iter().flatten() {

@@ -25,8 +25,6 @@ pub(super) enum Part {
     Target,
     /// One of `routes`, or clauses for routes.
     Route,
-    /// `request` or `response` of a route.
-    Shaping,
     /// `respond` of a route.
     Respond,
     /// `errors.override`.
@@ -116,7 +114,6 @@ const ROUTE: &[&str] = &[
     "bridge",
     "graphql",
 ];
-const SHAPING: &[&str] = &["body"];
 const OVERRIDE: &[&str] = &[
     "rate_limited",
     "quota_exceeded",
@@ -145,7 +142,6 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Upstream => UPSTREAM,
         Part::Target => TARGET,
         Part::Route => ROUTE,
-        Part::Shaping => SHAPING,
         Part::Respond => RESPOND,
         Part::Override => OVERRIDE,
         Part::Asker => ASKER,

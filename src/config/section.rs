@@ -141,9 +141,6 @@ impl link::Section for Section<'_> {
             return Clause::Off;
         }
         let node = match key {
-            "request" | "response" => {
-                without_later(node, &place, Part::Shaping, &[], self.problems)
-            }
             "respond" => without_later(node, &place, Part::Respond, &[], self.problems),
             _ => node.clone(),
         };

@@ -1,5 +1,6 @@
 //! One request and its answer: the facts as they become known, and what is left to do for it.
 
+mod answer_head;
 mod edits;
 mod events;
 mod fault;
@@ -7,6 +8,7 @@ mod fields;
 mod head;
 mod http2;
 mod id;
+mod meaning;
 mod path_back;
 mod query;
 mod reply;
@@ -20,14 +22,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use answer_head::{Upgrade, check as check_answer};
 pub use edits::{Edit, HeaderEdits, Headers};
 pub use events::{Decision, Event, Events, Step};
-pub use fault::{Fault, Meaning};
+pub use fault::Fault;
 pub use head::{Framing, HeadLimits, Next};
 pub use head::{check as check_head, end_of_head, leading_empty_lines};
 use http::{HeaderValue, Version};
 pub use http2::check as check_http2_head;
 pub use id::RequestId;
+pub use meaning::Meaning;
 pub use path_back::{PathBack, Piece};
 pub use pingora::http::{RequestHeader as RequestHead, ResponseHeader as ResponseHead};
 pub use reply::{Reply, Verdict};

@@ -30,10 +30,12 @@ pub(super) fn act(
             let there = exchange.mode == Mode::Offline
                 || upstream(plan, exchange).is_some_and(|upstream| upstream.has_target());
             // Answered here, where the connection can go on.
-            if there {
+            if !there {
+                Err(Fault::NoTarget)
+            } else if route.chain.called_by().is_empty() {
                 Ok(Next::Upstream)
             } else {
-                Err(Fault::NoTarget)
+                Ok(Next::Call)
             }
         }
         Action::Respond(response) => Ok(Next::Answer(response.reply(&facts))),

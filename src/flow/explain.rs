@@ -63,7 +63,7 @@ pub fn explain(
     }
     told.insert("decided_by".to_owned(), json!(decided_by(plan, &exchange)));
     match next {
-        Ok(Next::Upstream) => forwarded(&mut told, plan, &head, &exchange),
+        Ok(Next::Upstream | Next::Call) => forwarded(&mut told, plan, &head, &exchange),
         Ok(Next::Answer(reply)) => {
             let answer = of_reply(reply, &exchange);
             answered(
@@ -102,6 +102,10 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
         json!("upstream, if it answers so"),
     );
     told.insert("upstream".to_owned(), json!(&**upstream.name()));
+    let called_by = route(plan, exchange).map(|route| route.chain.called_by());
+    if let Some(clauses) = called_by.filter(|clauses| !clauses.is_empty()) {
+        told.insert("called_by".to_owned(), json!(clauses));
+    }
     let target = match exchange.mode {
         Mode::Offline => None,
         Mode::Live | Mode::Dry => upstream.peek(),

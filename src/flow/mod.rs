@@ -4,6 +4,7 @@ mod act;
 mod answer;
 mod arrive;
 mod ask;
+mod called;
 mod explain;
 mod find;
 mod incoming;
@@ -15,8 +16,9 @@ use std::sync::Arc;
 pub use answer::{of_fault, of_reply, raw as raw_answer, to_bytes};
 pub use ask::read as read_head;
 
+pub use called::{to_client, to_upstream, whole_max};
 pub use explain::{Bound, explain};
-pub use incoming::{Upgrade, check as check_answer, shape};
+pub use incoming::shape;
 pub use outgoing::write as write_upstream_request;
 pub use trial::trial;
 
@@ -27,8 +29,10 @@ use crate::upstream::{Timeouts, Upstream};
 /// What happens after a request was looked at.
 #[derive(Debug)]
 pub enum Next {
-    /// It goes upstream.
+    /// It goes upstream, piece by piece.
     Upstream,
+    /// It goes upstream as a whole, and so does the answer come back.
+    Call,
     /// This is its answer.
     Answer(Reply),
 }
@@ -55,7 +59,7 @@ pub fn decide(plan: &Plan, head: &RequestHead, exchange: &mut Exchange) -> Resul
     }
     let next = act::act(plan, route, head, exchange);
     let decision = match &next {
-        Ok(Next::Upstream) => Decision::Forwarded,
+        Ok(Next::Upstream | Next::Call) => Decision::Forwarded,
         Ok(Next::Answer(_)) => Decision::Answered,
         Err(fault) => Decision::Refused(*fault),
     };

@@ -1,19 +1,24 @@
 //! A request test: the request asked as often as it says, with upstreams that say what is given, and what is not as expected.
 
 use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value as Json;
 
 use super::ask::Asked;
-use super::{Next, Upgrade, decide, decided_by, of_fault, of_reply, upstream, upstream_path};
+use super::{Next, decide, decided_by, of_fault, of_reply, upstream, upstream_path};
 use crate::base::clock::Clock;
 use crate::base::control::Question;
+use crate::call::{Answer, Request, Scripted, Terms, Transport};
 use crate::config::request_test::{Expect, Failure, Given, RequestTest};
 use crate::exchange::{Exchange, Fault, Headers, Mode, RequestHead, RequestId, ResponseHead};
 use crate::plan::Plan;
+use crate::upstream::Upstream;
 
 /// What came of one request.
 struct Outcome {
@@ -87,15 +92,14 @@ fn run(
     };
     exchange.framing = framing;
     let (answer, called) = match decide(plan, &head, exchange) {
-        Ok(Next::Upstream) => {
+        Ok(next @ (Next::Upstream | Next::Call)) => {
             let upstream = upstream(plan, exchange)?;
             let name = upstream.name().to_string();
             let path = upstream_path(&head, exchange).to_owned();
-            // What an answer says of the target is rewritten, as it is for a real one.
-            exchange.target = upstream.authorities().next().map(Arc::from);
             let given = given.get(&name);
             let called = given.and_then(|given| given.fail) != Some(Failure::NoTarget);
-            let answer = answered(plan, &head, exchange, given);
+            let upstream = Arc::clone(upstream);
+            let answer = answered((plan, &upstream), &head, exchange, given, &next);
             (answer, called.then_some((name, path)))
         }
         Ok(Next::Answer(reply)) => (of_reply(reply, exchange), None),
@@ -115,18 +119,47 @@ fn run(
 
 /// What the client gets of what the upstream would say.
 fn answered(
-    plan: &Plan,
+    (plan, upstream): (&Plan, &Upstream),
     asked: &RequestHead,
     exchange: &mut Exchange,
     given: Option<&Given>,
+    next: &Next,
 ) -> Result<(ResponseHead, Bytes), Fault> {
     let nothing = Given::default();
-    let given = given.unwrap_or(&nothing);
-    if let Some(failure) = given.fail {
-        return Err(fault(failure));
+    let scripted = scripted(given.unwrap_or(&nothing))?;
+    let whole = matches!(next, Next::Call);
+    let request = if whole {
+        super::to_upstream(plan, asked, Bytes::new(), exchange)?
+    } else {
+        let mut head = asked.clone();
+        super::write_upstream_request(&mut head, &plan.via, exchange)?;
+        let body = Bytes::new();
+        Request { head, body }
+    };
+    let terms = Terms {
+        times: super::timeouts(plan, exchange),
+        since: exchange.started,
+        answer_max: if whole {
+            super::whole_max(exchange).1
+        } else {
+            exchange.limits.response.unwrap_or(u64::MAX)
+        },
+        meter: None,
+    };
+    let transport = Transport::Scripted(&scripted);
+    let called = at_once(transport.call(upstream, &request, &terms, exchange));
+    let answer = called.ok_or(Fault::Internal)?;
+    let answer = answer.map_err(|failed| failed.fault)?;
+    if whole {
+        return super::to_client(plan, asked, answer, exchange);
     }
-    let mut sent = asked.clone();
-    super::write_upstream_request(&mut sent, &plan.via, exchange)?;
+    let Answer { mut head, body } = answer;
+    super::shape(plan, asked, &mut head, exchange);
+    Ok((head, body))
+}
+
+/// The upstream that says what is given.
+fn scripted(given: &Given) -> Result<Scripted, Fault> {
     let status = StatusCode::from_u16(given.status.unwrap_or(200)).unwrap_or(StatusCode::OK);
     let mut head =
         ResponseHead::build(status, Some(given.headers.len())).map_err(|_error| Fault::Internal)?;
@@ -143,9 +176,20 @@ fn answered(
         let value = HeaderValue::from_str(value).map_err(|_error| Fault::Internal)?;
         head.set(&name, value);
     }
-    super::check_answer(&mut head, Upgrade::None, &mut 0).map_err(|_why| Fault::ProtocolError)?;
-    super::shape(plan, asked, &mut head, exchange);
-    Ok((head, Bytes::from(body)))
+    Ok(Scripted {
+        head,
+        body: Bytes::from(body),
+        fail: given.fail.map(fault),
+    })
+}
+
+/// What is ready without anybody being asked.
+fn at_once<T>(work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    match work.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => None,
+    }
 }
 
 const fn fault(failure: Failure) -> Fault {

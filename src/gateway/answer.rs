@@ -17,6 +17,8 @@ use crate::flow;
 const DRAIN_BYTES_MAX: usize = 64 * 1024;
 /// How long that may take.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(250);
+/// A whole answer is written in pieces of this size: how long a client may take is counted for each.
+const PIECE_BYTES: usize = 64 * 1024;
 /// How long a client that goes on sending is read from after its answer: a closed socket would take the answer from it.
 const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -33,6 +35,41 @@ pub(super) async fn fault(session: &mut Session, state: &mut State, fault: Fault
     let answer = flow::of_fault(&state.plan.pages, asked, &state.exchange, fault);
     let (head, body) = answer.map_err(internal)?;
     write(session, state, head, body).await
+}
+
+/// Sends a whole answer of an upstream.
+pub(super) async fn whole(
+    session: &mut Session,
+    state: &mut State,
+    mut head: ResponseHeader,
+    mut body: Bytes,
+) -> Result<()> {
+    let is_head = session.req_header().method == Method::HEAD;
+    let bodiless = matches!(
+        head.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    if !is_head && !bodiless {
+        head.insert_header(CONTENT_LENGTH, body.len())?;
+    }
+    if state.is_last() {
+        session.set_keepalive(None);
+    }
+    state.status = Some(head.status);
+    // From here on it is the client that is waited for.
+    state.signals.watch.answered();
+    let silent = bodiless || is_head || body.is_empty();
+    session
+        .write_response_header(Box::new(head), silent)
+        .await?;
+    while !silent && !body.is_empty() {
+        let piece = body.split_to(body.len().min(PIECE_BYTES));
+        state.passed.1 += piece.len() as u64;
+        session
+            .write_response_body(Some(piece), body.is_empty())
+            .await?;
+    }
+    Ok(())
 }
 
 /// A mistake of ours, as Pingora hears of it.

@@ -27,10 +27,12 @@ pub(super) fn begins(state: &mut State) {
     });
 }
 
-/// A connection was made for it.
-pub(super) fn connected(state: &State) {
-    if let Some(metrics) = metrics(state) {
-        metrics.connected();
+/// It has a connection: one of its own, or one that was there already.
+pub(super) fn connected(state: &State, reused: bool) {
+    match metrics(state) {
+        Some(metrics) if reused => metrics.reused(),
+        Some(metrics) => metrics.connected(),
+        None => {}
     }
 }
 

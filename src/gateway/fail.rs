@@ -7,6 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::{Ctx, answer};
+use crate::call::fault_of;
 use crate::exchange::Fault;
 use crate::telemetry::Telemetry;
 
@@ -24,7 +25,7 @@ pub(super) async fn answer(
     let Some(state) = ctx.0.as_deref_mut() else {
         return GONE;
     };
-    let fault = state.exchange.fault.unwrap_or_else(|| fault(error));
+    let fault = state.exchange.fault.unwrap_or_else(|| fault_of(error));
     state.exchange.fault = Some(fault);
     telemetry.upstream_failed(&state.exchange, fault, error);
     let begun = session.response_written().is_some_and(|head| {
@@ -54,71 +55,4 @@ fn client_is_gone(error: &Error) -> bool {
         ErrorType::WriteError | ErrorType::WriteTimedout | ErrorType::ConnectionClosed
     );
     *error.esource() == ErrorSource::Downstream && broken
-}
-
-/// What an error of Pingora's means.
-pub(super) fn fault(error: &Error) -> Fault {
-    if *error.esource() == ErrorSource::Downstream {
-        let silent = *error.etype() == ErrorType::ReadTimedout;
-        return if silent {
-            Fault::BodyTimeout
-        } else {
-            Fault::ClientError
-        };
-    }
-    match error.etype() {
-        ErrorType::ConnectTimedout => Fault::ConnectTimeout,
-        ErrorType::ConnectRefused
-        | ErrorType::ConnectNoRoute
-        | ErrorType::ConnectError
-        | ErrorType::ConnectProxyFailure
-        | ErrorType::SocketError
-        | ErrorType::BindError => Fault::ConnectFailure,
-        ErrorType::TLSHandshakeFailure
-        | ErrorType::TLSHandshakeTimedout
-        | ErrorType::TLSWantX509Lookup
-        | ErrorType::InvalidCert
-        | ErrorType::HandshakeError
-        | ErrorType::H2Downgrade => Fault::TlsFailure,
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => Fault::Timeout,
-        ErrorType::InvalidHTTPHeader
-        | ErrorType::H1Error
-        | ErrorType::H2Error
-        | ErrorType::InvalidH2 => Fault::ProtocolError,
-        ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed => Fault::Reset,
-        ErrorType::HTTPStatus(400) => Fault::BadRequest,
-        ErrorType::AcceptError
-        | ErrorType::HTTPStatus(_)
-        | ErrorType::FileOpenError
-        | ErrorType::FileCreateError
-        | ErrorType::FileReadError
-        | ErrorType::FileWriteError
-        | ErrorType::InternalError
-        | ErrorType::UnknownError
-        | ErrorType::Custom(_)
-        | ErrorType::CustomCode(..) => rare(error),
-    }
-}
-
-/// What comes from no peer, as far as we know.
-fn rare(error: &Error) -> Fault {
-    if *error.esource() == ErrorSource::Upstream {
-        Fault::ProtocolError
-    } else {
-        Fault::Internal
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_that_stops_sending_is_told_so() {
-        let mut error = Error::new(ErrorType::ReadTimedout);
-        error.as_down();
-        assert_eq!(fault(&error), Fault::BodyTimeout);
-        error.as_up();
-        assert_eq!(fault(&error), Fault::Timeout);
-    }
 }

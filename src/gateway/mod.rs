@@ -3,6 +3,7 @@
 mod answer;
 mod attempt;
 mod bodies;
+mod called;
 mod fail;
 mod finish;
 mod pace;
@@ -32,14 +33,18 @@ pub use rest::{Rest, rest_of};
 pub use state::{Signals, State, admit};
 pub use watch::Watch;
 
+use crate::call::{self, fault_of};
 use crate::flow;
 use crate::telemetry::Telemetry;
+use crate::upstream::check_proof;
 
 /// The gateway as Pingora sees it.
 #[derive(Debug)]
 pub struct Gateway {
     /// Where counts and warnings go.
     pub telemetry: Arc<Telemetry>,
+    /// How whole requests reach their upstreams.
+    pub calls: call::Http,
 }
 
 /// The gateway with Pingora around it: connections to upstreams, and the phases of a request.
@@ -98,7 +103,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
-        request::filter(session, state::of(ctx)?).await
+        request::filter(session, state::of(ctx)?, self).await
     }
 
     async fn request_body_filter(
@@ -146,10 +151,10 @@ impl ProxyHttp for Gateway {
         digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if let Some(state) = ctx.0.as_deref().filter(|_| !reused) {
-            attempt::connected(state);
+        if let Some(state) = ctx.0.as_deref() {
+            attempt::connected(state, reused);
         }
-        peer::check_proof(peer, digest)
+        check_proof(peer, digest)
     }
 
     fn response_cache_filter(
@@ -197,7 +202,7 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         match ctx.0.as_deref_mut() {
             Some(state) => {
-                attempt::fails(state, fail::fault(&error));
+                attempt::fails(state, fault_of(&error));
                 peer::try_next_address(peer, state, error)
             }
             None => error,
@@ -214,7 +219,7 @@ impl ProxyHttp for Gateway {
     ) -> Box<Error> {
         if let Some(state) = ctx.0.as_deref_mut() {
             let fault = state.exchange.fault;
-            attempt::fails(state, fault.unwrap_or_else(|| fail::fault(&error)));
+            attempt::fails(state, fault.unwrap_or_else(|| fault_of(&error)));
         }
         peer::may_retry(session, error, reused)
     }

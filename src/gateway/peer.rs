@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use http::Method;
-use pingora::protocols::Digest;
-use pingora::upstreams::peer::{HttpPeer, Peer as _};
+use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::attempt;
 use super::state::State;
+use crate::call::{changes_nothing, nobody_there};
 use crate::exchange::{Fault, Next};
 use crate::flow;
-use crate::upstream::{Proof, for_upgrade};
+use crate::upstream::for_upgrade;
 
 /// Chooses the target of one attempt.
 pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPeer>> {
@@ -52,25 +51,6 @@ pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPee
     Ok(peer)
 }
 
-/// Before the first byte of a request: the connection is as private as it has to be.
-pub(super) fn check_proof(peer: &HttpPeer, digest: Option<&Digest>) -> Result<()> {
-    if !peer.tls() {
-        return Ok(());
-    }
-    let digest = digest.and_then(|digest| digest.ssl_digest.as_ref());
-    let refusal = digest
-        .and_then(|digest| digest.extension.get::<Proof>())
-        .map_or(Some("no proof"), Proof::refusal);
-    match refusal {
-        None => Ok(()),
-        Some(why) => {
-            let mut error = Error::explain(ErrorType::TLSHandshakeFailure, why);
-            error.as_up();
-            Err(error)
-        }
-    }
-}
-
 /// A name may have several addresses, and somebody at one of them only. Nothing was sent yet: each is tried once.
 pub(super) fn try_next_address(
     failed: &HttpPeer,
@@ -78,11 +58,7 @@ pub(super) fn try_next_address(
     mut error: Box<Error>,
 ) -> Box<Error> {
     let target = state.picked.as_ref().and_then(|picked| picked.target());
-    // Whoever answered, but could not prove who it is, answered for all.
-    let nobody = !matches!(
-        error.etype(),
-        ErrorType::TLSHandshakeFailure | ErrorType::TLSHandshakeTimedout | ErrorType::InvalidCert
-    );
+    let nobody = nobody_there(&error);
     let Some(target) = target.filter(|_| nobody) else {
         return error;
     };
@@ -95,9 +71,7 @@ pub(super) fn try_next_address(
 /// A connection from the pool may be dead before it is used: then a request that changes nothing is sent once more, on a new one.
 #[expect(clippy::fn_params_excessive_bools, reason = "Pingora's own form")]
 pub(super) fn may_retry(session: &mut Session, mut error: Box<Error>, reused: bool) -> Box<Error> {
-    let method = &session.req_header().method;
-    let safe =
-        matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || *method == Method::QUERY;
+    let safe = changes_nothing(&session.req_header().method);
     let untouched = session.response_written().is_none() && !session.retry_buffer_truncated();
     if safe && untouched {
         error.retry.decide_reuse(reused);

@@ -6,24 +6,29 @@ use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
-use super::answer;
 use super::state::State;
+use super::{Gateway, answer, called};
 use crate::flow::{self, Next};
 
 /// Decides about a request. `Ok(true)`: it has its answer.
-pub(super) async fn filter(session: &mut Session, state: &mut State) -> Result<bool> {
+pub(super) async fn filter(
+    session: &mut Session,
+    state: &mut State,
+    gateway: &Gateway,
+) -> Result<bool> {
     if state.closing {
         session.set_keepalive(None);
     }
     match flow::decide(&state.plan, session.req_header(), &mut state.exchange) {
         Ok(Next::Upstream) => {
-            if state.exchange.framing.expect_continue {
-                // Pingora would close after an answer that comes before the body is whole; this one is none.
-                let keepalive = session.get_keepalive();
-                session.write_continue_response().await?;
-                session.set_keepalive(keepalive);
-            }
+            go_on(session, state).await?;
             Ok(false)
+        }
+        Ok(Next::Call) => {
+            go_on(session, state).await?;
+            // Boxed: the requests that are streamed need not carry its state along.
+            Box::pin(called::serve(session, state, gateway)).await?;
+            Ok(true)
         }
         Ok(Next::Answer(reply)) => answer::reply(session, state, reply).await.map(|()| true),
         Err(fault) => answer::fault(session, state, fault).await.map(|()| true),
@@ -43,4 +48,15 @@ pub(super) fn send(
         head.insert_header(TE, trailers.clone())?;
     }
     flow::write_upstream_request(head, &state.plan.via, &state.exchange).map_err(answer::internal)
+}
+
+/// Lets a client that waits to be told send its body.
+async fn go_on(session: &mut Session, state: &State) -> Result<()> {
+    if state.exchange.framing.expect_continue {
+        // Pingora would close after an answer that comes before the body is whole; this one is none.
+        let keepalive = session.get_keepalive();
+        session.write_continue_response().await?;
+        session.set_keepalive(keepalive);
+    }
+    Ok(())
 }

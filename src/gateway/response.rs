@@ -10,12 +10,11 @@ use pingora_proxy::Session;
 
 use super::state::State;
 use super::{attempt, bodies};
-use crate::exchange::Fault;
-use crate::flow::{self, Upgrade};
+use crate::exchange::{Fault, Upgrade, check_answer};
 
 /// Checks an upstream's head, and takes off what is not for the client.
 pub(super) fn check(session: &Session, head: &mut ResponseHeader, state: &mut State) -> Result<()> {
-    let checked = flow::check_answer(head, upgrade(session), &mut state.interim);
+    let checked = check_answer(head, upgrade(session), &mut state.interim);
     if let Err(why) = checked {
         state.exchange.fault = Some(Fault::ProtocolError);
         let mut error = Error::explain(ErrorType::InvalidHTTPHeader, why);

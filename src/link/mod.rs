@@ -1,9 +1,12 @@
 //! What a clause may refer to while it is compiled, and where its mistakes go.
 
+mod json;
+
 use std::any::{Any, TypeId};
 use std::collections::HashMap;
 use std::sync::Arc;
 
+pub use json::JsonTemplate;
 use serde::de::DeserializeOwned;
 
 use crate::base::problem::{Place, Problem, Problems};

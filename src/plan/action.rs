@@ -10,7 +10,7 @@ use crate::base::problem::Problem;
 use crate::config::document::{Redirect, Respond, UrlScheme};
 use crate::exchange::{Facts, Reply};
 use crate::expr::{Encoding, Moment, Scope as _, Template};
-use crate::link::Env;
+use crate::link::{Env, JsonTemplate};
 
 /// Sends the client elsewhere.
 #[derive(Debug)]
@@ -143,15 +143,6 @@ enum Body {
     Json(JsonTemplate),
 }
 
-/// JSON whose texts may be templates.
-#[derive(Debug)]
-enum JsonTemplate {
-    Fixed(Json),
-    Text(Template),
-    List(Vec<Self>),
-    Map(Vec<(String, Self)>),
-}
-
 impl Response {
     /// Compiles a `respond`; `file` is what its file holds. Mistakes are reported.
     pub(super) fn compile(spec: &Respond, file: Option<&Bytes>, env: &mut Env<'_>) -> Option<Self> {
@@ -254,7 +245,7 @@ impl Response {
         }
         if let Some(json) = &spec.json {
             let place = env.place.key("json");
-            let template = JsonTemplate::compile(json, &place, env)?;
+            let template = JsonTemplate::compile(json, &place, env, Moment::Request)?;
             return Some(match template.fixed() {
                 Some(json) => Body::Fixed(Bytes::from(json.to_string())),
                 None => Body::Json(template),
@@ -307,86 +298,4 @@ fn body_type(spec: &Respond, body: &Body) -> Option<&'static str> {
         _ if matches!(body, Body::Fixed(bytes) if bytes.is_empty()) => return None,
         _ => "application/octet-stream",
     })
-}
-
-impl JsonTemplate {
-    fn compile(
-        json: &Json,
-        place: &crate::base::problem::Place,
-        env: &mut Env<'_>,
-    ) -> Option<Self> {
-        Some(match json {
-            Json::Null | Json::Bool(_) | Json::Number(_) => Self::Fixed(json.clone()),
-            Json::String(text) => {
-                let vocabulary = crate::expr::Vocabulary::new(
-                    env.route.params.iter().map(String::as_str),
-                    Moment::Request,
-                );
-                match Template::compile(text, &vocabulary) {
-                    Ok(template) => match template.literal() {
-                        Some(text) => Self::Fixed(Json::String(text.to_owned())),
-                        None => Self::Text(template),
-                    },
-                    Err(error) => {
-                        env.problem(crate::link::expression_problem(place, &error));
-                        return None;
-                    }
-                }
-            }
-            Json::Array(items) => {
-                let compile =
-                    |(index, item): (usize, &Json)| Self::compile(item, &place.index(index), env);
-                // Every item is looked at, also after one that is wrong.
-                let items: Vec<Option<Self>> = items.iter().enumerate().map(compile).collect();
-                Self::collapse_list(items.into_iter().collect::<Option<_>>()?)
-            }
-            Json::Object(map) => {
-                let compile = |(key, item): (&String, &Json)| {
-                    Some((key.clone(), Self::compile(item, &place.key(key), env)?))
-                };
-                let entries: Vec<Option<(String, Self)>> = map.iter().map(compile).collect();
-                Self::collapse_map(entries.into_iter().collect::<Option<_>>()?)
-            }
-        })
-    }
-
-    /// What quotes nothing is made once.
-    fn collapse_list(items: Vec<Self>) -> Self {
-        let fixed: Option<Vec<Json>> = items.iter().map(Self::fixed).collect();
-        fixed.map_or(Self::List(items), |items| Self::Fixed(Json::Array(items)))
-    }
-
-    fn collapse_map(entries: Vec<(String, Self)>) -> Self {
-        let fixed: Option<serde_json::Map<String, Json>> = entries
-            .iter()
-            .map(|(key, item)| Some((key.clone(), item.fixed()?)))
-            .collect();
-        fixed.map_or(Self::Map(entries), |map| Self::Fixed(Json::Object(map)))
-    }
-
-    fn fixed(&self) -> Option<Json> {
-        match self {
-            Self::Fixed(json) => Some(json.clone()),
-            Self::Text(_) | Self::List(_) | Self::Map(_) => None,
-        }
-    }
-
-    /// `None`: a value is missing, and its key goes.
-    fn fill(&self, facts: &Facts<'_>) -> Option<Json> {
-        match self {
-            Self::Fixed(json) => Some(json.clone()),
-            Self::Text(template) => Some(Json::String(
-                template.render(facts, Encoding::Text)?.into_owned(),
-            )),
-            Self::List(items) => Some(Json::Array(
-                items.iter().filter_map(|item| item.fill(facts)).collect(),
-            )),
-            Self::Map(entries) => Some(Json::Object(
-                entries
-                    .iter()
-                    .filter_map(|(key, item)| Some((key.clone(), item.fill(facts)?)))
-                    .collect(),
-            )),
-        }
-    }
 }

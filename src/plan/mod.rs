@@ -203,6 +203,21 @@ impl Plan {
         self.places = places.map(|place| (place.clone(), at(place))).collect();
     }
 
+    /// The routes that are called, not streamed, in the order of the config, each with the clauses that need whole bodies.
+    #[must_use]
+    pub fn called(&self) -> Vec<(&str, &[&'static str])> {
+        let sites = self.listeners.iter().map(|listener| &listener.site);
+        let mut called: Vec<(&str, &[&'static str])> = Vec::new();
+        for route in sites.flat_map(|site| &site.routes) {
+            let clauses = route.chain.called_by();
+            let known = called.iter().any(|(name, _)| **name == *route.name);
+            if matches!(route.action, Action::Proxy(..)) && !clauses.is_empty() && !known {
+                called.push((&route.name, clauses));
+            }
+        }
+        called
+    }
+
     /// The metrics of one of its upstreams, from the moment it was started.
     #[must_use]
     pub fn metrics_of(&self, upstream: &Upstream) -> Option<&UpstreamMetrics> {

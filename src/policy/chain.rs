@@ -1,6 +1,6 @@
 //! The policies of one route, in the order of their stages, run once for the request and once, in reverse, for the answer.
 
-use super::{Policy, log};
+use super::{BodyChanges, Policy, log};
 use crate::base::problem::Place;
 use crate::exchange::{Decision, Exchange, Fault, RequestHead, ResponseHead, Step, Verdict};
 
@@ -12,6 +12,8 @@ pub struct Chain {
     places: Box<[Place]>,
     on_request: bool,
     on_response: bool,
+    /// The clauses that need whole bodies.
+    called_by: Box<[&'static str]>,
 }
 
 impl Chain {
@@ -22,11 +24,25 @@ impl Chain {
         let (policies, places): (Vec<_>, Vec<_>) = policies.into_iter().unzip();
         let on_request = policies.iter().any(Policy::on_request_wanted);
         let on_response = policies.iter().any(Policy::on_response_wanted);
+        let called_by: Vec<&'static str> = [
+            (
+                "request.body",
+                policies.iter().any(|it| it.request_body().is_some()),
+            ),
+            (
+                "response.body",
+                policies.iter().any(|it| it.response_body().is_some()),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(clause, there)| there.then_some(clause))
+        .collect();
         Self {
             policies: policies.into(),
             places: places.into(),
             on_request,
             on_response,
+            called_by: called_by.into(),
         }
     }
 
@@ -63,6 +79,24 @@ impl Chain {
                 policy.on_response(head, answer, ex);
             }
         }
+    }
+
+    /// The clauses that need whole bodies: with any, a route that has an upstream is called, not streamed.
+    #[must_use]
+    pub fn called_by(&self) -> &[&'static str] {
+        &self.called_by
+    }
+
+    /// What changes in the body of a request.
+    #[must_use]
+    pub fn request_body(&self) -> Option<&BodyChanges> {
+        self.policies.iter().find_map(Policy::request_body)
+    }
+
+    /// What changes in the body of an answer.
+    #[must_use]
+    pub fn response_body(&self) -> Option<&BodyChanges> {
+        self.policies.iter().find_map(Policy::response_body)
     }
 
     /// The key of the policy with place `index`.

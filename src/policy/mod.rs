@@ -1,5 +1,6 @@
 //! What may happen to a request on a route: the list of policies, and what each can do.
 
+mod body;
 mod chain;
 mod headers;
 mod stage;
@@ -12,6 +13,7 @@ pub mod request;
 pub mod response;
 pub mod timeouts;
 
+pub use body::BodyChanges;
 pub use chain::Chain;
 pub use stage::Stage;
 
@@ -41,6 +43,16 @@ pub trait Hooks: Send + Sync {
 
     /// What it did with a request, for people who ask; nothing where "ok" says it all.
     fn explain(&self, _ex: &Exchange) -> Option<String> {
+        None
+    }
+
+    /// What it changes in the body of a request; whole bodies are read for it.
+    fn request_body(&self) -> Option<&BodyChanges> {
+        None
+    }
+
+    /// The same for the body of an answer.
+    fn response_body(&self) -> Option<&BodyChanges> {
         None
     }
 
@@ -147,6 +159,12 @@ macro_rules! policies {
             }
             fn explain(&self, ex: &Exchange) -> Option<String> {
                 match self { $(Self::$Kind(policy) => policy.explain(ex),)* }
+            }
+            fn request_body(&self) -> Option<&BodyChanges> {
+                match self { $(Self::$Kind(policy) => policy.request_body(),)* }
+            }
+            fn response_body(&self) -> Option<&BodyChanges> {
+                match self { $(Self::$Kind(policy) => policy.response_body(),)* }
             }
             fn on_record(&self) -> Option<&log::Log> {
                 match self { $(Self::$Kind(policy) => policy.on_record(),)* }

@@ -35,6 +35,7 @@ use pingora::server::configuration::ServerConf;
 use crate::base::clock::SharedClock;
 use crate::base::control::Control;
 use crate::base::task::{Spawner, TaskGuard};
+use crate::call;
 use crate::gateway::{Gateway, Proxy};
 use crate::plan::{Plan, PlanHandle};
 use crate::telemetry::Telemetry;
@@ -180,6 +181,7 @@ fn proxy(telemetry: &Arc<Telemetry>) -> Proxy {
     };
     let gateway = Gateway {
         telemetry: Arc::clone(telemetry),
+        calls: call::Http::new(&conf),
     };
     gateway.into_proxy(conf)
 }

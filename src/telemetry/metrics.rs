@@ -16,13 +16,14 @@ use crate::tls::{Failure, Version};
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// How an attempt at a target can fail.
-const FAILURES: [Fault; 8] = [
+const FAILURES: [Fault; 9] = [
     Fault::ConnectFailure,
     Fault::ConnectTimeout,
     Fault::TlsFailure,
     Fault::Reset,
     Fault::Timeout,
     Fault::ProtocolError,
+    Fault::ResponseTooLarge,
     Fault::ClientError,
     Fault::Internal,
 ];
@@ -37,6 +38,7 @@ pub(super) struct Metrics {
     server_duration: HistogramVec,
     client_duration: HistogramVec,
     upstream_connections: IntCounterVec,
+    upstream_reused: IntCounterVec,
     upstream_retries: IntCounterVec,
     pub(super) connections: ConnectionMetrics,
     tls: TlsCounters,
@@ -75,6 +77,7 @@ pub struct UpstreamMetrics {
     answered: [Histogram; CLASSES.len()],
     failed: [Histogram; FAILURES.len()],
     connections: IntCounter,
+    reused: IntCounter,
     retries: IntCounter,
 }
 
@@ -174,6 +177,11 @@ impl Metrics {
                 "Connections made to targets",
                 &["upstream"],
             )?,
+            upstream_reused: register.counters(
+                "doorward_upstream_connections_reused_total",
+                "Attempts at targets that found a connection there already",
+                &["upstream"],
+            )?,
             upstream_retries: register.counters(
                 "doorward_upstream_retries_total",
                 "Attempts at targets after the first of a request",
@@ -244,6 +252,7 @@ impl Metrics {
             answered: CLASSES.map(|class| duration(&[name, class, ""])),
             failed: FAILURES.map(|fault| duration(&[name, "", fault.code()])),
             connections: self.upstream_connections.with_label_values(&[name]),
+            reused: self.upstream_reused.with_label_values(&[name]),
             retries: self.upstream_retries.with_label_values(&[name]),
         }
     }
@@ -257,6 +266,7 @@ impl Metrics {
             drop(self.client_duration.remove_label_values(&labels));
         }
         drop(self.upstream_connections.remove_label_values(&[name]));
+        drop(self.upstream_reused.remove_label_values(&[name]));
         drop(self.upstream_retries.remove_label_values(&[name]));
     }
 
@@ -426,6 +436,11 @@ impl UpstreamMetrics {
     /// A connection was made.
     pub fn connected(&self) {
         self.connections.inc();
+    }
+
+    /// A connection was there already.
+    pub fn reused(&self) {
+        self.reused.inc();
     }
 
     /// A request is tried once more.

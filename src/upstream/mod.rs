@@ -26,7 +26,7 @@ pub use patient::for_upgrade;
 use pick::Schedule;
 pub use resolve::{Found, NameError, Names, SystemNames};
 use secure::Manner;
-pub use secure::{Proof, Security};
+pub use secure::{Security, check_proof};
 pub use spec::{Defaults, Protocol, Setting, Spec, TargetSpec, TlsSpec, Verify};
 pub use timeouts::{Timeouts, TimeoutsSpec};
 

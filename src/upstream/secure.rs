@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pingora::protocols::Digest;
 use pingora::protocols::tls::TlsRef;
 use pingora::tls::x509::X509;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, Peer as _};
 use pingora::utils::tls::CertKey;
+use pingora::{Error, ErrorType, Result as Checked};
 use sha2::{Digest as _, Sha256};
 
 use super::spec::{Protocol, Spec, TlsSpec, Verify};
@@ -184,13 +186,35 @@ pub(super) struct Manner {
 
 /// Whether a connection with TLS is as it has to be; what OpenSSL does not look at.
 #[derive(Debug)]
-pub struct Proof(Result<(), &'static str>);
+pub(super) struct Proof(Result<(), &'static str>);
 
 impl Proof {
     /// Why nothing may be sent, if nothing may.
     #[must_use]
-    pub fn refusal(&self) -> Option<&'static str> {
+    pub(super) fn refusal(&self) -> Option<&'static str> {
         self.0.err()
+    }
+}
+
+/// Before the first byte of a request: the connection is as private as it has to be.
+///
+/// # Errors
+/// It is not.
+pub fn check_proof(peer: &HttpPeer, digest: Option<&Digest>) -> Checked<()> {
+    if !peer.tls() {
+        return Ok(());
+    }
+    let digest = digest.and_then(|digest| digest.ssl_digest.as_ref());
+    let refusal = digest
+        .and_then(|digest| digest.extension.get::<Proof>())
+        .map_or(Some("no proof"), Proof::refusal);
+    match refusal {
+        None => Ok(()),
+        Some(why) => {
+            let mut error = Error::explain(ErrorType::TLSHandshakeFailure, why);
+            error.as_up();
+            Err(error)
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use http::HeaderValue;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::body::{BodyChanges, BodySpec};
 use super::headers::{HeaderChanges, HeadersSpec};
 use super::{Env, Hooks, Stage};
 use crate::base::canon::{self, PathOptions};
@@ -32,6 +33,9 @@ pub struct Spec {
     /// Changes to the headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     headers: Option<HeadersSpec>,
+    /// Changes to a JSON body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<BodySpec>,
 }
 
 /// Changes to a query; what is not named stays as it was sent.
@@ -55,6 +59,7 @@ pub struct Request {
     host: Option<HeaderValue>,
     query: Option<QueryChanges>,
     headers: HeaderChanges,
+    body: Option<BodyChanges>,
 }
 
 #[derive(Debug)]
@@ -75,6 +80,9 @@ impl Spec {
             .as_ref()
             .map(|spec| spec.compile(env, &place, Moment::Request))
             .unwrap_or_default();
+        let place = env.place.key("body");
+        let body = self.body.as_ref();
+        let body = body.and_then(|body| body.compile(env, &place, Moment::Request));
         let back = path.as_ref().and_then(|_| self.back(env)).map(Arc::new);
         let stripped = self.path.as_deref() == Some("{path}");
         let prefix = env
@@ -90,6 +98,7 @@ impl Spec {
             host,
             query,
             headers,
+            body,
         })
     }
 
@@ -273,6 +282,10 @@ impl Hooks for Request {
         to.path = path;
         to.query = query;
         Ok(Verdict::Continue)
+    }
+
+    fn request_body(&self) -> Option<&BodyChanges> {
+        self.body.as_ref()
     }
 
     fn explain(&self, ex: &Exchange) -> Option<String> {

@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::body::{BodyChanges, BodySpec};
 use super::headers::{HeaderChanges, HeadersSpec};
 use super::{Env, Hooks, Stage};
 use crate::base::problem::Problem;
@@ -26,6 +27,9 @@ pub struct Spec {
     /// What cookies say of where they belong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cookies: Option<CookiesSpec>,
+    /// Changes to a JSON body.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<BodySpec>,
 }
 
 /// Where the client's cookies belong.
@@ -50,6 +54,7 @@ impl Default for Spec {
             headers: None,
             rewrite_location: true,
             cookies: None,
+            body: None,
         }
     }
 }
@@ -61,6 +66,7 @@ pub struct Response {
     rewrite_location: bool,
     cookie_domain: Option<String>,
     cookie_path: Option<String>,
+    body: Option<BodyChanges>,
 }
 
 impl Spec {
@@ -94,12 +100,16 @@ impl Spec {
                 Problem::error("E030", place.key("path"), format!("`{path}` is not a path"));
             env.problem(problem.hint("a path begins with `/` and holds no `;`"));
         }
+        let place = env.place.key("body");
+        let body = self.body.as_ref();
+        let body = body.and_then(|body| body.compile(env, &place, Moment::Response));
         let rewrite_location = self.rewrite_location;
         Some(Response {
             headers,
             rewrite_location,
             cookie_domain: cookies.domain,
             cookie_path: cookies.path,
+            body,
         })
     }
 }
@@ -122,6 +132,10 @@ impl Hooks for Response {
     const STAGE: Stage = Stage::Shape;
     const ON_REQUEST: bool = false;
     const ON_RESPONSE: bool = true;
+
+    fn response_body(&self) -> Option<&BodyChanges> {
+        self.body.as_ref()
+    }
 
     fn on_response(&self, head: &RequestHead, answer: &mut ResponseHead, ex: &mut Exchange) {
         if self.rewrite_location {

@@ -1,0 +1,83 @@
+//! One attempt at a target as it is counted, and the rules by which another one follows.
+
+use http::Method;
+use pingora::{Error, ErrorType};
+use tokio::time::Instant;
+
+use super::Meter;
+use crate::exchange::Fault;
+
+/// A call is sent once more so many times at most, where a connection that was kept turned out to be dead.
+pub(super) const RETRIES_MAX: u16 = 4;
+
+/// Whether a request changes nothing, so that it may be sent once more when nobody knows what became of it.
+#[must_use]
+pub fn changes_nothing(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) || *method == Method::QUERY
+}
+
+/// Whether nobody was at the address. Whoever answered, but could not prove who it is, answered for all addresses of the
+/// name.
+#[must_use]
+pub fn nobody_there(error: &Error) -> bool {
+    !matches!(
+        error.etype(),
+        ErrorType::TLSHandshakeFailure | ErrorType::TLSHandshakeTimedout | ErrorType::InvalidCert
+    )
+}
+
+/// An attempt that is under way; one that is dropped was given up by the client.
+pub(super) struct Attempt<'a> {
+    meter: Option<&'a dyn Meter>,
+    since: Instant,
+    /// What the target answered; 0 while it has not.
+    status: u16,
+    fault: Option<Fault>,
+}
+
+impl<'a> Attempt<'a> {
+    pub(super) fn begin(meter: Option<&'a dyn Meter>) -> Self {
+        Self {
+            meter,
+            since: Instant::now(),
+            status: 0,
+            fault: None,
+        }
+    }
+
+    /// It has a connection.
+    pub(super) fn connected(&self, reused: bool) {
+        match self.meter {
+            Some(meter) if reused => meter.reused(),
+            Some(meter) => meter.connected(),
+            None => {}
+        }
+    }
+
+    /// The head of the answer is here.
+    pub(super) fn answered(&mut self, status: u16) {
+        self.status = status;
+    }
+
+    /// Whether the target said anything.
+    pub(super) fn is_answered(&self) -> bool {
+        self.status > 0
+    }
+
+    /// It failed.
+    pub(super) fn failed(&mut self, fault: Fault) {
+        self.fault = Some(fault);
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let Some(meter) = self.meter else { return };
+        let seconds = self.since.elapsed().as_secs_f64();
+        match (self.fault, self.status) {
+            (Some(fault), _) => meter.failed(fault, seconds),
+            (None, 0) => meter.failed(Fault::ClientError, seconds),
+            (None, status) => meter.answered(status, seconds),
+        }
+    }
+}

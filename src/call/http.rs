@@ -1,0 +1,329 @@
+//! Calls over the network: by HTTP/1.1 or HTTP/2, on connections that are kept.
+
+use std::future::Future;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use http::header::CONTENT_LENGTH;
+use pingora::Result as Outcome;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
+use pingora::protocols::http::client::HttpSession;
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::{HttpPeer, Peer as _};
+use tokio::time::{Instant, timeout_at};
+
+use super::attempt::{Attempt, RETRIES_MAX, changes_nothing, nobody_there};
+use super::scripted::{refused, too_large};
+use super::{Answer, Failed, Request, Terms, wire};
+use crate::exchange::{Exchange, Fault, ResponseHead, Upgrade, check_answer};
+use crate::upstream::{Picked, Target, Upstream, check_proof};
+
+/// How long a write may take: a target that takes nothing may have answered all the same.
+const WRITE_MAX: Duration = Duration::from_secs(30);
+
+/// The connections of calls.
+pub struct Http {
+    connector: Connector,
+}
+
+impl std::fmt::Debug for Http {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Http").finish_non_exhaustive()
+    }
+}
+
+/// Where an attempt stopped.
+enum Stopped {
+    /// No connection was made.
+    Unconnected(Failed),
+    /// On a connection; whether it had been there before, and the target had said nothing yet.
+    Connected { failed: Failed, stale: bool },
+}
+
+impl Http {
+    /// No connection yet; as many are kept as `conf` says.
+    #[must_use]
+    pub fn new(conf: &ServerConf) -> Self {
+        let options = ConnectorOptions::from_server_conf(conf);
+        Self {
+            connector: Connector::new(Some(options)),
+        }
+    }
+
+    /// Makes one call: another address where nobody takes the connection, another connection where one that was kept is dead.
+    pub(super) async fn call(
+        &self,
+        upstream: &Upstream,
+        request: &Request,
+        terms: &Terms<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Answer, Failed> {
+        let dues = Dues::new(terms);
+        let mut picked = None;
+        let mut unreachable = 0;
+        let mut retries = 0;
+        loop {
+            let (pick, peer) = choose(upstream, picked.take(), terms)?;
+            let Some(target) = pick.target() else {
+                return Err(no_target());
+            };
+            exchange.attempts = exchange.attempts.saturating_add(1);
+            exchange.target = Some(target.authority.clone());
+            if let Some(meter) = terms.meter.filter(|_| exchange.attempts > 1) {
+                meter.retried();
+            }
+            let stopped = match self.attempt(&peer, request, terms, &dues).await {
+                Ok(answer) => return Ok(answer),
+                Err(stopped) => stopped,
+            };
+            match stopped {
+                Stopped::Unconnected(failed) => {
+                    if !another_address(target, &peer, &failed, &mut unreachable) || dues.over() {
+                        return Err(failed);
+                    }
+                    picked = Some(pick);
+                }
+                Stopped::Connected { failed, stale } => {
+                    let again = stale && changes_nothing(&request.head.method);
+                    if !again || retries >= RETRIES_MAX || dues.over() {
+                        return Err(failed);
+                    }
+                    retries += 1;
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        peer: &HttpPeer,
+        request: &Request,
+        terms: &Terms<'_>,
+        dues: &Dues,
+    ) -> Result<Answer, Stopped> {
+        let mut attempt = Attempt::begin(terms.meter);
+        let due = dues.of_try();
+        let connected = until(due, self.connector.get_http_session(peer)).await;
+        let (mut session, reused) = connected.map_err(|failed| {
+            attempt.failed(failed.fault);
+            Stopped::Unconnected(failed)
+        })?;
+        attempt.connected(reused);
+        let answered = self
+            .exchange(
+                &mut session,
+                peer,
+                request,
+                terms,
+                (dues, due, &mut attempt),
+            )
+            .await;
+        match answered {
+            Ok(answer) => {
+                let idle = peer.options.idle_timeout;
+                self.connector
+                    .release_http_session(session, peer, idle)
+                    .await;
+                Ok(answer)
+            }
+            Err(failed) => {
+                attempt.failed(failed.fault);
+                let stale = reused && !attempt.is_answered() && failed.fault == Fault::Reset;
+                Err(Stopped::Connected { failed, stale })
+            }
+        }
+    }
+
+    /// Sends the request and reads the answer, on a connection that is there.
+    async fn exchange(
+        &self,
+        session: &mut HttpSession,
+        peer: &HttpPeer,
+        request: &Request,
+        terms: &Terms<'_>,
+        (dues, due, attempt): (&Dues, Option<Instant>, &mut Attempt<'_>),
+    ) -> Result<Answer, Failed> {
+        check_proof(peer, session.digest())?;
+        // Our own deadlines are shorter; what is written has none of its own.
+        session.set_read_timeout(None);
+        session.set_write_timeout(Some(WRITE_MAX));
+        let sent = until(due, send(session, peer, request)).await;
+        let silence = Instant::now() + terms.times.first_byte;
+        let first_byte = Some(due.map_or(silence, |due| due.min(silence)));
+        let head = match (read_head(session, first_byte).await, sent) {
+            // It may have answered before it took everything.
+            (Ok(head), _) => head,
+            (Err(_), Err(unsent)) => return Err(unsent),
+            (Err(failed), Ok(())) => return Err(failed),
+        };
+        attempt.answered(head.status.as_u16());
+        let body = if request.head.method == Method::HEAD {
+            Bytes::new()
+        } else {
+            read_body(session, &head, terms, dues).await?
+        };
+        Ok(Answer { head, body })
+    }
+}
+
+/// Until when a call may take.
+struct Dues {
+    per_try: Option<Duration>,
+    /// The head of an answer has to be here.
+    head: Instant,
+    /// Everything.
+    total: Option<Instant>,
+}
+
+impl Dues {
+    fn new(terms: &Terms<'_>) -> Self {
+        let times = &terms.times;
+        let total = times
+            .total
+            .map(|total| Instant::from_std(terms.since) + total);
+        Self {
+            per_try: times.per_try,
+            head: total.unwrap_or_else(|| Instant::now() + times.total_to_head),
+            total,
+        }
+    }
+
+    /// For an attempt that begins now, up to the head of its answer.
+    fn of_try(&self) -> Option<Instant> {
+        let own = self.per_try.map(|span| Instant::now() + span);
+        Some(own.map_or(self.head, |own| own.min(self.head)))
+    }
+
+    /// For a piece of a body.
+    fn of_piece(&self, terms: &Terms<'_>) -> Option<Instant> {
+        let piece = Instant::now() + terms.times.between_bytes;
+        Some(self.total.map_or(piece, |total| total.min(piece)))
+    }
+
+    fn over(&self) -> bool {
+        Instant::now() >= self.head
+    }
+}
+
+/// Waits for `work` no longer than that.
+async fn until<T>(
+    due: Option<Instant>,
+    work: impl Future<Output = Outcome<T>>,
+) -> Result<T, Failed> {
+    let Some(due) = due else {
+        return Ok(work.await?);
+    };
+    match timeout_at(due, work).await {
+        Ok(done) => Ok(done?),
+        Err(_elapsed) => Err(Failed::new(Fault::Timeout, "the time was over")),
+    }
+}
+
+/// The target of an attempt, and what Pingora needs to connect: the one that was picked before, or the next.
+fn choose(
+    upstream: &Upstream,
+    again: Option<Picked>,
+    terms: &Terms<'_>,
+) -> Result<(Picked, Box<HttpPeer>), Failed> {
+    let picked = again.or_else(|| upstream.pick()).ok_or_else(no_target)?;
+    let peer = picked.target().and_then(|target| target.peer(&terms.times));
+    let peer = peer.ok_or_else(no_target)?;
+    Ok((picked, peer))
+}
+
+fn no_target() -> Failed {
+    Failed::new(Fault::NoTarget, "no target has an address")
+}
+
+/// Whether the target has another address, which was not tried.
+fn another_address(
+    target: &Target,
+    failed_at: &HttpPeer,
+    failed: &Failed,
+    unreachable: &mut usize,
+) -> bool {
+    if !nobody_there(&failed.cause) {
+        return false;
+    }
+    target.avoid(failed_at);
+    *unreachable += 1;
+    *unreachable < target.addresses()
+}
+
+async fn send(session: &mut HttpSession, peer: &HttpPeer, request: &Request) -> Outcome<()> {
+    let wrong = |failed: Failed| failed.cause;
+    let bodiless = request.body.is_empty();
+    match session {
+        HttpSession::H2(stream) => {
+            let head = wire::http2(request, peer.tls()).map_err(wrong)?;
+            stream.write_request_header(head, bodiless)?;
+            if !bodiless {
+                stream
+                    .write_request_body(request.body.clone(), true)
+                    .await?;
+            }
+        }
+        HttpSession::H1(_) | HttpSession::Custom(()) => {
+            let head = wire::http1(request).map_err(wrong)?;
+            session.write_request_header(head).await?;
+            if !bodiless {
+                session
+                    .write_request_body(request.body.clone(), true)
+                    .await?;
+            }
+            session.finish_request_body().await?;
+        }
+    }
+    Ok(())
+}
+
+/// The head of the answer, behind whatever comes before it.
+async fn read_head(
+    session: &mut HttpSession,
+    due: Option<Instant>,
+) -> Result<ResponseHead, Failed> {
+    let mut interim = 0;
+    loop {
+        until(due, session.read_response_header()).await?;
+        let head = session.response_header();
+        let mut head = head.ok_or_else(|| refused("no head"))?.clone();
+        check_answer(&mut head, Upgrade::None, &mut interim).map_err(refused)?;
+        if !head.status.is_informational() {
+            return Ok(head);
+        }
+    }
+}
+
+/// The whole body of the answer.
+async fn read_body(
+    session: &mut HttpSession,
+    head: &ResponseHead,
+    terms: &Terms<'_>,
+    dues: &Dues,
+) -> Result<Bytes, Failed> {
+    let length = head.headers.get(CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    if length.is_some_and(|length| length > terms.answer_max) {
+        return Err(too_large());
+    }
+    let mut whole = BytesMut::new();
+    let mut first: Option<Bytes> = None;
+    while let Some(piece) = until(dues.of_piece(terms), session.read_response_body()).await? {
+        let so_far = first.as_ref().map_or(0, Bytes::len) + whole.len();
+        if (so_far + piece.len()) as u64 > terms.answer_max {
+            return Err(too_large());
+        }
+        // Most answers come in one piece, which is not copied.
+        match first.take() {
+            None if whole.is_empty() => first = Some(piece),
+            None => whole.extend_from_slice(&piece),
+            Some(before) => {
+                whole.extend_from_slice(&before);
+                whole.extend_from_slice(&piece);
+            }
+        }
+    }
+    Ok(first.unwrap_or_else(|| whole.freeze()))
+}

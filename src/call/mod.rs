@@ -1,0 +1,95 @@
+//! One call through an upstream: a whole request goes, within limits and time; a whole answer comes, or a fault.
+//!
+//! Whoever calls drops the future when nobody waits for the answer any more: the connection it used is closed, the stream
+//! reset.
+
+mod attempt;
+mod errors;
+mod http;
+mod scripted;
+mod wire;
+
+use std::time::Instant;
+
+pub use attempt::{changes_nothing, nobody_there};
+use bytes::Bytes;
+pub use errors::{Failed, fault_of};
+pub use http::Http;
+pub use scripted::Scripted;
+pub use wire::strip_connection;
+
+use crate::exchange::{Exchange, Fault, RequestHead, ResponseHead};
+use crate::upstream::{Timeouts, Upstream};
+
+/// A whole request.
+#[derive(Debug)]
+pub struct Request {
+    /// Its head, as an upstream gets it, but for where the body ends: that is written as it is sent.
+    pub head: RequestHead,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its head, checked.
+    pub head: ResponseHead,
+    /// Its body.
+    pub body: Bytes,
+}
+
+/// Within what a call has to come to its end.
+#[derive(Clone, Copy)]
+pub struct Terms<'a> {
+    /// How long its steps may take.
+    pub times: Timeouts,
+    /// Since when the total counts.
+    pub since: Instant,
+    /// The longest body of an answer, in bytes.
+    pub answer_max: u64,
+    /// Where it is counted.
+    pub meter: Option<&'a dyn Meter>,
+}
+
+/// What counts attempts at targets.
+pub trait Meter: Send + Sync {
+    /// A connection was made.
+    fn connected(&self);
+    /// A connection was there already.
+    fn reused(&self);
+    /// A request is tried once more.
+    fn retried(&self);
+    /// A target answered, with this status; so long it took to the end of its answer.
+    fn answered(&self, status: u16, seconds: f64);
+    /// An attempt failed after so long.
+    fn failed(&self, fault: Fault, seconds: f64);
+}
+
+/// How calls reach their upstream.
+#[derive(Debug)]
+pub enum Transport<'a> {
+    /// By HTTP, over the network.
+    Http(&'a Http),
+    /// Not at all: what the upstream would say is written down. Ready at once, and without a clock.
+    Scripted(&'a Scripted),
+}
+
+impl Transport<'_> {
+    /// Makes one call. Attempts and the target are noted in `exchange`.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn call(
+        &self,
+        upstream: &Upstream,
+        request: &Request,
+        terms: &Terms<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Answer, Failed> {
+        match self {
+            Self::Http(http) => http.call(upstream, request, terms, exchange).await,
+            Self::Scripted(scripted) => scripted.call(upstream, terms, exchange),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The head of an upstream's answer: refused where two readers could read it differently, freed of what is not for the client.
+
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::{StatusCode, Version};
+use smallvec::SmallVec;
+
+use super::{Headers as _, ResponseHead};
+
+/// More interim answers than this are an attack.
+const INTERIM_MAX: u8 = 8;
+
+/// Belong to one connection only (RFC 9110 section 7.6.1), whoever names them or not.
+const HOP_BY_HOP: &[&str] = &[
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authentication-info",
+    "te",
+    "trailer",
+];
+
+/// Tell what stands behind the gateway.
+const TELLTALES: &[&str] = &[
+    "server",
+    "x-powered-by",
+    "x-aspnet-version",
+    "x-aspnetmvc-version",
+    "x-generator",
+    "x-runtime",
+    "x-backend",
+    "x-backend-server",
+    "x-served-by",
+    "x-upstream",
+    "x-envoy-upstream-service-time",
+    "x-envoy-decorator-operation",
+    "via",
+    "proxy-status",
+];
+
+/// Whether the client asked for another protocol on its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upgrade {
+    /// It did.
+    Asked,
+    /// It did not.
+    None,
+}
+
+/// Checks an upstream's head, and takes off what is not for the client. `interim` counts the answers before the answer.
+///
+/// # Errors
+/// What is wrong with the head, in words for the log.
+pub fn check(
+    head: &mut ResponseHead,
+    upgrade: Upgrade,
+    interim: &mut u8,
+) -> Result<(), &'static str> {
+    let status = head.status.as_u16();
+    if status == 101 {
+        if upgrade == Upgrade::None {
+            return Err("101 to a request that asked for nothing of the kind");
+        }
+    } else if head.status.is_informational() {
+        *interim = interim.saturating_add(1);
+        if *interim > INTERIM_MAX {
+            return Err("too many interim answers");
+        }
+    }
+    if status >= 600 {
+        return Err("a status that is none");
+    }
+    // Any other coding, or a second one: where the body ends another reader may see differently.
+    let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
+    let first = codings.next();
+    let known = first.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
+    if !known || codings.next().is_some() {
+        return Err("a transfer coding that is not `chunked`");
+    }
+    speak(head);
+    strip(head);
+    Ok(())
+}
+
+/// RFC 9110 section 6.2: the version is ours, not the upstream's. Its words for the status are its own, and tell who it is.
+fn speak(head: &mut ResponseHead) {
+    if head.version < Version::HTTP_11 {
+        head.set_version(Version::HTTP_11);
+    }
+    let _always = head.set_reason_phrase(None);
+}
+
+fn strip(head: &mut ResponseHead) {
+    let upgraded = head.status.as_u16() == 101;
+    let mut gone: SmallVec<[HeaderName; 8]> = SmallVec::new();
+    for line in head.headers.get_all(CONNECTION) {
+        for name in line.to_str().unwrap_or_default().split(',') {
+            let name = name.trim();
+            let kept = [
+                "close",
+                "keep-alive",
+                "upgrade",
+                "content-length",
+                "transfer-encoding",
+            ];
+            if !kept.iter().any(|kept| name.eq_ignore_ascii_case(kept)) {
+                gone.extend(HeaderName::from_bytes(name.as_bytes()).ok());
+            }
+        }
+    }
+    let telltale = |name: &&HeaderName| {
+        let name = name.as_str();
+        HOP_BY_HOP.contains(&name) || TELLTALES.contains(&name) || name.starts_with("x-user-")
+    };
+    gone.extend(head.headers.keys().filter(telltale).cloned());
+    if !upgraded {
+        gone.push(UPGRADE);
+        gone.push(CONNECTION);
+    }
+    // RFC 9110 section 8.6: an answer that has no body has no length.
+    if head.status == StatusCode::NO_CONTENT {
+        gone.push(CONTENT_LENGTH);
+        gone.push(TRANSFER_ENCODING);
+    }
+    for name in &gone {
+        head.remove(name);
+    }
+}

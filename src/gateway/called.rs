@@ -1,0 +1,123 @@
+//! A route that is called: its request is read as a whole, sent, and answered as a whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::Session;
+
+use super::state::State;
+use super::{Gateway, answer};
+use crate::call::{Failed, Meter, Terms, Transport};
+use crate::exchange::Fault;
+use crate::flow;
+use crate::telemetry::UpstreamMetrics;
+use crate::upstream::Timeouts;
+
+/// The call keeps its own deadlines and answers when one has passed; whoever watches the request sees to the client alone.
+const UNWATCHED: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl Meter for UpstreamMetrics {
+    fn connected(&self) {
+        Self::connected(self);
+    }
+    fn reused(&self) {
+        Self::reused(self);
+    }
+    fn retried(&self) {
+        Self::retried(self);
+    }
+    fn answered(&self, status: u16, seconds: f64) {
+        Self::answered(self, status, seconds);
+    }
+    fn failed(&self, fault: Fault, seconds: f64) {
+        Self::failed(self, fault, seconds);
+    }
+}
+
+/// Serves one request.
+pub(super) async fn serve(
+    session: &mut Session,
+    state: &mut State,
+    gateway: &Gateway,
+) -> Result<()> {
+    state.signals.watch.attempt(&Timeouts {
+        first_byte: UNWATCHED,
+        between_bytes: UNWATCHED,
+        per_try: None,
+        total_to_head: UNWATCHED,
+        total: None,
+        ..Timeouts::default()
+    });
+    let body = match read(session, state).await? {
+        Ok(body) => body,
+        Err(fault) => return answer::fault(session, state, fault).await,
+    };
+    let request = flow::to_upstream(&state.plan, session.req_header(), body, &state.exchange);
+    let request = match request {
+        Ok(request) => request,
+        Err(fault) => return answer::fault(session, state, fault).await,
+    };
+    let plan = Arc::clone(&state.plan);
+    let Some(upstream) = flow::upstream(&plan, &state.exchange) else {
+        return answer::fault(session, state, Fault::NoTarget).await;
+    };
+    let metrics = plan.metrics_of(upstream);
+    let terms = Terms {
+        times: flow::timeouts(&plan, &state.exchange),
+        since: state.exchange.started,
+        answer_max: flow::whole_max(&state.exchange).1,
+        meter: metrics.map(|metrics| metrics as &dyn Meter),
+    };
+    let transport = Transport::Http(&gateway.calls);
+    let called = tokio::select! {
+        biased;
+        called = transport.call(upstream, &request, &terms, &mut state.exchange) => called,
+        // Nobody waits for the answer any more: the call is dropped here.
+        _ = session.as_downstream_mut().read_body_or_idle(true) => return Err(gone()),
+    };
+    let asked = session.req_header();
+    let answer = match called {
+        Ok(answer) => flow::to_client(&plan, asked, answer, &mut state.exchange),
+        Err(Failed { fault, cause }) => {
+            let telemetry = &gateway.telemetry;
+            telemetry.upstream_failed(&state.exchange, fault, &cause);
+            Err(fault)
+        }
+    };
+    match answer {
+        Ok((head, body)) => answer::whole(session, state, head, body).await,
+        Err(fault) => answer::fault(session, state, fault).await,
+    }
+}
+
+fn gone() -> Box<Error> {
+    let mut error = Error::explain(ErrorType::ConnectionClosed, "the client went away");
+    error.as_down();
+    error
+}
+
+/// Reads the body of the request, as far as the route takes it.
+async fn read(session: &mut Session, state: &mut State) -> Result<Result<Bytes, Fault>> {
+    if !state.exchange.framing.has_body() {
+        return Ok(Ok(Bytes::new()));
+    }
+    let (longest, _) = flow::whole_max(&state.exchange);
+    state.signals.watch.uploads();
+    let mut body = BytesMut::new();
+    loop {
+        let piece = session.read_request_body().await;
+        let Some(piece) = piece.map_err(|error| error.into_down())? else {
+            break;
+        };
+        state.signals.watch.uploaded(piece.len());
+        state.passed.0 += piece.len() as u64;
+        if state.passed.0 > longest {
+            return Ok(Err(Fault::BodyTooLarge));
+        }
+        body.extend_from_slice(&piece);
+    }
+    state.signals.watch.sent();
+    Ok(Ok(body.freeze()))
+}
