@@ -3,6 +3,7 @@
 // In the order of their layers: a module imports only from those above its own line.
 pub mod base;
 
+pub mod compress;
 pub mod expr;
 pub mod shape;
 pub mod tls;

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 /// Who may import whom: a module imports only from lower layers. `src/ARCHITECTURE.md` quotes this table.
 const LAYERS: &[(&str, u8)] = &[
     ("base", 0),
+    ("compress", 1),
     ("expr", 1),
     ("shape", 1),
     ("tls", 1),

@@ -106,7 +106,6 @@ const ROUTE: &[&str] = &[
     "identity",
     "sign",
     "views",
-    "compression",
     "websocket",
     "fallback",
     "metering",

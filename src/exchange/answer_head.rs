@@ -1,7 +1,7 @@
 //! The head of an upstream's answer: refused where two readers could read it differently, freed of what is not for the client.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, TRANSFER_ENCODING, UPGRADE};
-use http::{StatusCode, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, HeaderName, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderValue, StatusCode, Version};
 use smallvec::SmallVec;
 
 use super::{Headers as _, ResponseHead};
@@ -17,6 +17,14 @@ const HOP_BY_HOP: &[&str] = &[
     "proxy-authentication-info",
     "te",
     "trailer",
+];
+
+/// Say what a body was before it was changed.
+pub const DIGESTS: [HeaderName; 4] = [
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-md5"),
 ];
 
 /// Tell what stands behind the gateway.
@@ -123,5 +131,17 @@ fn strip(head: &mut ResponseHead) {
     }
     for name in &gone {
         head.remove(name);
+    }
+}
+
+/// Byte for byte it is another body, in its meaning the same (RFC 9110 section 8.8.1).
+pub fn weaken(head: &mut ResponseHead) {
+    let strong = head.headers.get(ETAG).map(HeaderValue::as_bytes);
+    let Some(strong) = strong.filter(|etag| !etag.starts_with(b"W/")) else {
+        return;
+    };
+    match HeaderValue::from_bytes(&[b"W/", strong].concat()) {
+        Ok(weak) => head.set(&ETAG, weak),
+        Err(_) => head.remove(&ETAG),
     }
 }

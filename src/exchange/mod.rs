@@ -22,7 +22,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use answer_head::{Upgrade, check as check_answer};
+pub use answer_head::{DIGESTS, Upgrade, check as check_answer, weaken};
 pub use edits::{Edit, HeaderEdits, Headers};
 pub use events::{Decision, Event, Events, Step};
 pub use fault::Fault;
@@ -39,6 +39,7 @@ pub use scope::{Facts, host_of};
 pub use trace::TraceContext;
 
 use crate::base::forwarded::{ClientChain, Scheme};
+use crate::compress::Coding;
 use crate::router::{Allow, Params};
 use crate::tls::Secured;
 use crate::upstream::Timeouts;
@@ -94,6 +95,8 @@ pub struct Exchange {
     pub to_upstream: UpstreamRequest,
     /// Changes to the answer's headers, also to answers of our own. (policies)
     pub to_client: HeaderEdits,
+    /// The content coding that the answer gets on its way. (policy/compression)
+    pub coding: Option<Coding>,
     /// What went wrong. (whoever ended it)
     pub fault: Option<Fault>,
     /// What to say of the fault instead of the table's sentence. (policies)
@@ -171,6 +174,7 @@ impl Exchange {
             timeouts: None,
             to_upstream: UpstreamRequest::default(),
             to_client: HeaderEdits::default(),
+            coding: None,
             fault: None,
             detail: None,
             attempts: 0,

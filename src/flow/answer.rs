@@ -2,13 +2,14 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER, VARY,
+    ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, RETRY_AFTER,
+    TRANSFER_ENCODING, VARY,
 };
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::base::units::http_date;
-use crate::exchange::{Exchange, Fault, Headers, Reply, ResponseHead};
-use crate::plan::Pages;
+use crate::exchange::{Exchange, Fault, Headers, Reply, RequestHead, ResponseHead};
+use crate::plan::{Pages, Plan};
 
 /// When to come back after a 503 that says nothing else.
 const RETRY_AFTER_SECONDS: u64 = 5;
@@ -29,6 +30,26 @@ pub fn of_reply(reply: Reply, exchange: &Exchange) -> Result<(ResponseHead, Byte
     }
     common(&mut head, exchange);
     Ok((head, reply.body))
+}
+
+/// The answer that was asked for, as the policies of its route let the client have it.
+///
+/// # Errors
+/// A status that is none: our own mistake.
+pub fn of_own(
+    plan: &Plan,
+    asked: &RequestHead,
+    reply: Reply,
+    exchange: &mut Exchange,
+) -> Result<(ResponseHead, Bytes), Fault> {
+    let (mut head, body) = of_reply(reply, exchange)?;
+    head.set(&CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if let Some(route) = super::route(plan, exchange) {
+        route.chain.reply(asked, &mut head, exchange);
+    }
+    head.remove(&TRANSFER_ENCODING);
+    head.remove(&CONTENT_LENGTH);
+    Ok((head, body))
 }
 
 /// The answer to `fault`, in the form that a client with these headers reads best.

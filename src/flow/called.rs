@@ -2,27 +2,21 @@
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG,
-    HeaderName, IF_RANGE, RANGE, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, IF_RANGE,
+    RANGE, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::{outgoing, route};
 use crate::call::{Answer, Request, strip_connection};
-use crate::exchange::{Exchange, Facts, Fault, Headers as _, RequestHead, ResponseHead};
+use crate::exchange::{
+    DIGESTS, Exchange, Facts, Fault, Headers as _, RequestHead, ResponseHead, weaken,
+};
 use crate::plan::Plan;
 use crate::policy::BodyChanges;
 
 /// The longest bodies that are read as a whole where `body_limits` says nothing: 10 MiB.
 const WHOLE_MAX: u64 = 10 * 1024 * 1024;
-
-/// Say what a body was before it was changed.
-const DIGESTS: [HeaderName; 4] = [
-    HeaderName::from_static("content-digest"),
-    HeaderName::from_static("repr-digest"),
-    HeaderName::from_static("digest"),
-    HeaderName::from_static("content-md5"),
-];
 
 /// How long a request's body may be, and an answer's: both are held in memory.
 #[must_use]
@@ -90,9 +84,16 @@ pub fn to_client(
         }
     }
     head.set_version(Version::HTTP_11);
-    head.remove(&TRANSFER_ENCODING);
+    if asked.method != Method::HEAD && has_body(head.status) {
+        head.set(&CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
     super::shape(plan, asked, &mut head, exchange);
+    head.remove(&TRANSFER_ENCODING);
     Ok((head, body))
+}
+
+const fn has_body(status: StatusCode) -> bool {
+    !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// The body of an answer in its new shape; none where it stays what it is.
@@ -131,18 +132,6 @@ fn is_another(head: &mut ResponseHead) {
         head.remove(name);
     }
     weaken(head);
-}
-
-/// Byte for byte it is another body, in its meaning the same (RFC 9110 section 8.8.1).
-fn weaken(head: &mut ResponseHead) {
-    let strong = head.headers.get(ETAG).map(HeaderValue::as_bytes);
-    let Some(strong) = strong.filter(|etag| !etag.starts_with(b"W/")) else {
-        return;
-    };
-    match HeaderValue::from_bytes(&[b"W/", strong].concat()) {
-        Ok(weak) => head.set(&ETAG, weak),
-        Err(_) => head.remove(&ETAG),
-    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

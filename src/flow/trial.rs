@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value as Json;
 
 use super::ask::Asked;
-use super::{Next, decide, decided_by, of_fault, of_reply, upstream, upstream_path};
+use super::{Next, decide, decided_by, of_fault, of_own, upstream, upstream_path};
 use crate::base::clock::Clock;
 use crate::base::control::Question;
 use crate::call::{Answer, Request, Scripted, Terms, Transport};
@@ -102,7 +102,7 @@ fn run(
             let answer = answered((plan, &upstream), &head, exchange, given, &next);
             (answer, called.then_some((name, path)))
         }
-        Ok(Next::Answer(reply)) => (of_reply(reply, exchange), None),
+        Ok(Next::Answer(reply)) => (of_own(plan, &head, reply, exchange), None),
         Err(fault) => (Err(fault), None),
     };
     let answer = answer.or_else(|fault| of_fault(&plan.pages, &head.headers, exchange, fault));

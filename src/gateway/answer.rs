@@ -9,6 +9,7 @@ use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
+use super::bodies;
 use super::state::State;
 use crate::exchange::{Fault, Reply};
 use crate::flow;
@@ -24,7 +25,10 @@ const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Sends an answer that was asked for.
 pub(super) async fn reply(session: &mut Session, state: &mut State, reply: Reply) -> Result<()> {
-    let (head, body) = flow::of_reply(reply, &state.exchange).map_err(internal)?;
+    let asked = session.req_header();
+    let answer = flow::of_own(&state.plan, asked, reply, &mut state.exchange);
+    let (head, body) = answer.map_err(internal)?;
+    let body = bodies::encoded(body, state.exchange.coding).await?;
     write(session, state, head, body).await
 }
 
@@ -44,6 +48,7 @@ pub(super) async fn whole(
     mut head: ResponseHeader,
     mut body: Bytes,
 ) -> Result<()> {
+    body = bodies::encoded(body, state.exchange.coding).await?;
     let is_head = session.req_header().method == Method::HEAD;
     let bodiless = matches!(
         head.status,

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use pingora::{Error, ErrorType, Result};
 
 use super::state::State;
+use crate::compress::{Coding, Encoder};
 use crate::exchange::Fault;
+
+/// So much of a whole body is encoded at a time.
+const STEP_BYTES: usize = 64 * 1024;
 
 /// A piece of the request's body passes.
 pub(super) fn request(body: Option<&Bytes>, state: &mut State) -> Result<()> {
@@ -40,6 +44,48 @@ pub(super) fn response(body: Option<&Bytes>, state: &mut State) -> Result<Option
         return Err(too_large(state));
     }
     Ok(None)
+}
+
+/// A piece of the answer's body goes to the client, in the coding that was chosen.
+pub(super) fn encode(body: &mut Option<Bytes>, end: bool, state: &mut State) -> Result<()> {
+    let Some(encoder) = &mut state.encoder else {
+        return Ok(());
+    };
+    let piece = body.take().unwrap_or_default();
+    if end {
+        *body = Some(encoder.finish(&piece).map_err(broken)?);
+        state.encoder = None;
+    } else if !piece.is_empty() {
+        let coded = encoder.encode(&piece).map_err(broken)?;
+        *body = Some(coded).filter(|coded| !coded.is_empty());
+    }
+    Ok(())
+}
+
+/// What makes a body in this coding.
+pub(super) fn encoder(coding: Option<Coding>) -> Result<Option<Encoder>> {
+    coding.map(Encoder::new).transpose().map_err(broken)
+}
+
+/// A whole body in this coding.
+pub(super) async fn encoded(body: Bytes, coding: Option<Coding>) -> Result<Bytes> {
+    let Some(coding) = coding.filter(|_| !body.is_empty()) else {
+        return Ok(body);
+    };
+    let mut encoder = Encoder::new(coding).map_err(broken)?;
+    let mut coded = BytesMut::with_capacity(body.len() / 4);
+    for piece in body.chunks(STEP_BYTES) {
+        coded.extend_from_slice(&encoder.encode(piece).map_err(broken)?);
+        // A long body takes its time: others have their turn in between.
+        tokio::task::yield_now().await;
+    }
+    coded.extend_from_slice(&encoder.finish(&[]).map_err(broken)?);
+    Ok(coded.freeze())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form of `map_err`")]
+fn broken(error: std::io::Error) -> Box<Error> {
+    Error::explain(ErrorType::InternalError, error.to_string())
 }
 
 /// The answer is longer than the route takes.

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora::apps::HttpServerOptions;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -189,8 +190,33 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         let state = state::of(ctx)?;
         flow::shape(&state.plan, session.req_header(), head, &mut state.exchange);
-        response::begins(session, head, state);
-        Ok(())
+        response::begins(session, head, state)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Duration>> {
+        bodies::encode(body, end, state::of(ctx)?)?;
+        Ok(None)
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _: &mut Session,
+        _: &mut HeaderMap,
+        ctx: &mut Ctx,
+    ) -> Result<Option<Bytes>> {
+        let mut last = None;
+        let state = state::of(ctx)?;
+        if state.encoder.is_some() {
+            // A coded body ends with its own end; who takes codings needs no trailers.
+            bodies::encode(&mut last, true, state)?;
+        }
+        Ok(last)
     }
 
     fn fail_to_connect(

@@ -50,11 +50,17 @@ fn upgrade(session: &Session) -> Upgrade {
 }
 
 /// The head goes to the client: from here on only the body is waited for.
-pub(super) fn begins(session: &mut Session, head: &ResponseHeader, state: &mut State) {
+pub(super) fn begins(
+    session: &mut Session,
+    head: &ResponseHeader,
+    state: &mut State,
+) -> Result<()> {
     let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
     if head.status.is_informational() && !upgraded {
-        return state.signals.watch.moved();
+        state.signals.watch.moved();
+        return Ok(());
     }
+    state.encoder = bodies::encoder(state.exchange.coding)?;
     if state.is_last() {
         session.set_keepalive(None);
     }
@@ -73,4 +79,5 @@ pub(super) fn begins(session: &mut Session, head: &ResponseHeader, state: &mut S
     } else {
         state.signals.watch.answered();
     }
+    Ok(())
 }

@@ -10,6 +10,7 @@ use pingora::{Error, ErrorType, Result};
 use super::attempt::Attempt;
 use super::{Ctx, Watch};
 use crate::base::clock::SharedClock;
+use crate::compress::Encoder;
 use crate::exchange::Exchange;
 use crate::plan::Plan;
 use crate::upstream::Picked;
@@ -46,6 +47,8 @@ pub struct State {
     pub passed: (u64, u64),
     /// The status of the upstream's answer, once its head goes to the client.
     pub status: Option<StatusCode>,
+    /// Makes the coded body of the answer, where it gets a coding on its way.
+    pub encoder: Option<Encoder>,
     /// Whether its end was noted.
     pub noted: bool,
     /// How many interim answers (1xx) the upstream gave.

@@ -81,6 +81,15 @@ impl Chain {
         }
     }
 
+    /// Lets every policy change an answer of our own.
+    pub fn reply(&self, head: &RequestHead, answer: &mut ResponseHead, ex: &mut Exchange) {
+        if self.on_response {
+            for policy in self.policies.iter().rev() {
+                policy.on_reply(head, answer, ex);
+            }
+        }
+    }
+
     /// The clauses that need whole bodies: with any, a route that has an upstream is called, not streamed.
     #[must_use]
     pub fn called_by(&self) -> &[&'static str] {

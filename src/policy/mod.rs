@@ -6,6 +6,7 @@ mod headers;
 mod stage;
 
 pub mod body_limits;
+pub mod compression;
 pub mod lifecycle;
 pub mod log;
 pub mod maintenance;
@@ -40,6 +41,9 @@ pub trait Hooks: Send + Sync {
 
     /// Changes an upstream's answer before the client gets it.
     fn on_response(&self, _head: &RequestHead, _answer: &mut ResponseHead, _ex: &mut Exchange) {}
+
+    /// Changes an answer of our own that was asked for.
+    fn on_reply(&self, _head: &RequestHead, _answer: &mut ResponseHead, _ex: &mut Exchange) {}
 
     /// What it did with a request, for people who ask; nothing where "ok" says it all.
     fn explain(&self, _ex: &Exchange) -> Option<String> {
@@ -157,6 +161,9 @@ macro_rules! policies {
             fn on_response(&self, head: &RequestHead, answer: &mut ResponseHead, ex: &mut Exchange) {
                 match self { $(Self::$Kind(policy) => policy.on_response(head, answer, ex),)* }
             }
+            fn on_reply(&self, head: &RequestHead, answer: &mut ResponseHead, ex: &mut Exchange) {
+                match self { $(Self::$Kind(policy) => policy.on_reply(head, answer, ex),)* }
+            }
             fn explain(&self, ex: &Exchange) -> Option<String> {
                 match self { $(Self::$Kind(policy) => policy.explain(ex),)* }
             }
@@ -179,6 +186,7 @@ policies! {
     body_limits: BodyLimits,
     timeouts: Timeouts,
     request: Request,
+    compression: Compression,
     response: Response,
     log: Log,
 }

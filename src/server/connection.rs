@@ -240,6 +240,7 @@ pub(super) fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box
         unreachable: 0,
         passed: (0, 0),
         status: None,
+        encoder: None,
         noted: false,
         interim: 0,
         clock: Arc::clone(&shared.clock),

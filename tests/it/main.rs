@@ -3,6 +3,7 @@
 mod audit;
 mod browser;
 mod bulk;
+mod called;
 mod cli;
 mod control;
 mod corpora;
