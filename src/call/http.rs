@@ -121,38 +121,43 @@ impl Http {
             )
             .await;
         match answered {
-            Ok(answer) => {
-                let idle = peer.options.idle_timeout;
-                self.connector
-                    .release_http_session(session, peer, idle)
-                    .await;
+            Ok((answer, whole)) => {
+                // Where the target answered before it took everything, nobody knows what it reads next.
+                if whole {
+                    let idle = peer.options.idle_timeout;
+                    self.connector
+                        .release_http_session(session, peer, idle)
+                        .await;
+                }
                 Ok(answer)
             }
-            Err(failed) => {
+            Err(mut failed) => {
                 attempt.failed(failed.fault);
-                let stale = reused && !attempt.is_answered() && failed.fault == Fault::Reset;
+                failed.cause.retry.decide_reuse(reused);
+                let dead = failed.fault == Fault::Reset || failed.cause.retry();
+                let stale = reused && !attempt.is_answered() && dead;
                 Err(Stopped::Connected { failed, stale })
             }
         }
     }
 
-    /// Sends the request and reads the answer, on a connection that is there.
+    /// Sends the request and reads the answer, on a connection that is there. Also says whether the whole request was sent.
     async fn exchange(
         &self,
         session: &mut HttpSession,
         peer: &HttpPeer,
         request: &Request,
         terms: &Terms<'_>,
-        (dues, due, attempt): (&Dues, Option<Instant>, &mut Attempt<'_>),
-    ) -> Result<Answer, Failed> {
+        (dues, due, attempt): (&Dues, Instant, &mut Attempt<'_>),
+    ) -> Result<(Answer, bool), Failed> {
         check_proof(peer, session.digest())?;
         // Our own deadlines are shorter; what is written has none of its own.
         session.set_read_timeout(None);
         session.set_write_timeout(Some(WRITE_MAX));
         let sent = until(due, send(session, peer, request)).await;
         let silence = Instant::now() + terms.times.first_byte;
-        let first_byte = Some(due.map_or(silence, |due| due.min(silence)));
-        let head = match (read_head(session, first_byte).await, sent) {
+        let whole = sent.is_ok();
+        let head = match (read_head(session, due.min(silence)).await, sent) {
             // It may have answered before it took everything.
             (Ok(head), _) => head,
             (Err(_), Err(unsent)) => return Err(unsent),
@@ -164,7 +169,7 @@ impl Http {
         } else {
             read_body(session, &head, terms, dues).await?
         };
-        Ok(Answer { head, body })
+        Ok((Answer { head, body }, whole))
     }
 }
 
@@ -191,15 +196,15 @@ impl Dues {
     }
 
     /// For an attempt that begins now, up to the head of its answer.
-    fn of_try(&self) -> Option<Instant> {
+    fn of_try(&self) -> Instant {
         let own = self.per_try.map(|span| Instant::now() + span);
-        Some(own.map_or(self.head, |own| own.min(self.head)))
+        own.map_or(self.head, |own| own.min(self.head))
     }
 
     /// For a piece of a body.
-    fn of_piece(&self, terms: &Terms<'_>) -> Option<Instant> {
+    fn of_piece(&self, terms: &Terms<'_>) -> Instant {
         let piece = Instant::now() + terms.times.between_bytes;
-        Some(self.total.map_or(piece, |total| total.min(piece)))
+        self.total.map_or(piece, |total| total.min(piece))
     }
 
     fn over(&self) -> bool {
@@ -208,13 +213,7 @@ impl Dues {
 }
 
 /// Waits for `work` no longer than that.
-async fn until<T>(
-    due: Option<Instant>,
-    work: impl Future<Output = Outcome<T>>,
-) -> Result<T, Failed> {
-    let Some(due) = due else {
-        return Ok(work.await?);
-    };
+async fn until<T>(due: Instant, work: impl Future<Output = Outcome<T>>) -> Result<T, Failed> {
     match timeout_at(due, work).await {
         Ok(done) => Ok(done?),
         Err(_elapsed) => Err(Failed::new(Fault::Timeout, "the time was over")),
@@ -280,10 +279,7 @@ async fn send(session: &mut HttpSession, peer: &HttpPeer, request: &Request) -> 
 }
 
 /// The head of the answer, behind whatever comes before it.
-async fn read_head(
-    session: &mut HttpSession,
-    due: Option<Instant>,
-) -> Result<ResponseHead, Failed> {
+async fn read_head(session: &mut HttpSession, due: Instant) -> Result<ResponseHead, Failed> {
     let mut interim = 0;
     loop {
         until(due, session.read_response_header()).await?;

@@ -11,7 +11,7 @@ type Weight = u16;
 /// The coding that the client likes best among `offered`, whose order decides where it likes two the same. `None`: the body
 /// as it is, because the client likes that better, or takes nothing else. `lines` are those of `Accept-Encoding`.
 #[must_use]
-pub fn choose(lines: impl Iterator<Item = &str>, offered: &[Coding]) -> Option<Coding> {
+pub fn choose(lines: &mut dyn Iterator<Item = &str>, offered: &[Coding]) -> Option<Coding> {
     let mut named = [None; 3];
     let (mut others, mut identity) = (None, None);
     for item in lines.flat_map(|line| line.split(',')).take(ITEMS_MAX) {

@@ -9,7 +9,7 @@ use super::{Coding, Encoder, choose};
 const ALL: &[Coding] = &[Coding::Zstd, Coding::Br, Coding::Gzip];
 
 fn chosen(accept: &[&str]) -> Option<&'static str> {
-    choose(accept.iter().copied(), ALL).map(Coding::name)
+    choose(&mut accept.iter().copied(), ALL).map(Coding::name)
 }
 
 #[test]
@@ -43,7 +43,7 @@ fn the_coding_that_the_client_likes_best_is_chosen_and_ours_where_it_likes_two_t
     assert_eq!(chosen(&["gzip", "br;q=0.5"]), Some("gzip"));
     assert_eq!(chosen(&[]), None);
     assert_eq!(
-        choose(["br, gzip"].into_iter(), &[Coding::Gzip]),
+        choose(&mut ["br, gzip"].into_iter(), &[Coding::Gzip]),
         Some(Coding::Gzip)
     );
 }

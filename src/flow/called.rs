@@ -50,13 +50,13 @@ pub fn to_upstream(
             sent.remove(name);
         }
     }
+    outgoing::write(&mut sent, &plan.via, exchange)?;
     if chain.response_body().is_some() {
         // Only what comes whole and plain can be changed.
         sent.set(&ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         sent.remove(&RANGE);
         sent.remove(&IF_RANGE);
     }
-    outgoing::write(&mut sent, &plan.via, exchange)?;
     Ok(Request { head: sent, body })
 }
 

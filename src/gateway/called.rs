@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
+use super::request::go_on;
 use super::state::State;
 use super::{Gateway, answer};
 use crate::call::{Failed, Meter, Terms, Transport};
@@ -104,6 +105,11 @@ async fn read(session: &mut Session, state: &mut State) -> Result<Result<Bytes, 
         return Ok(Ok(Bytes::new()));
     }
     let (longest, _) = flow::whole_max(&state.exchange);
+    let length = state.exchange.framing.content_length;
+    if length.is_some_and(|length| length > longest) {
+        return Ok(Err(Fault::BodyTooLarge));
+    }
+    go_on(session, state).await?;
     state.signals.watch.uploads();
     let mut body = BytesMut::new();
     loop {

@@ -25,7 +25,6 @@ pub(super) async fn filter(
             Ok(false)
         }
         Ok(Next::Call) => {
-            go_on(session, state).await?;
             // Boxed: the requests that are streamed need not carry its state along.
             Box::pin(called::serve(session, state, gateway)).await?;
             Ok(true)
@@ -51,7 +50,7 @@ pub(super) fn send(
 }
 
 /// Lets a client that waits to be told send its body.
-async fn go_on(session: &mut Session, state: &State) -> Result<()> {
+pub(super) async fn go_on(session: &mut Session, state: &State) -> Result<()> {
     if state.exchange.framing.expect_continue {
         // Pingora would close after an answer that comes before the body is whole; this one is none.
         let keepalive = session.get_keepalive();

@@ -30,7 +30,9 @@ macro_rules! examples {
 
 examples! {
     admin,
+    bodies,
     body_limits,
+    compression,
     defaults,
     drain,
     environments,
@@ -375,6 +377,51 @@ mod exercises {
         let robots = std::fs::read_to_string(folder().join("files/robots.txt")).unwrap();
         assert_eq!(text(&gateway, "/robots.txt", &[]), robots);
         assert_eq!(ask(&gateway, "/favicon.ico", &[]).expect(204).text(), "");
+    }
+
+    pub(super) fn bodies(example: Example) {
+        let orders = Origin::answer(|request| {
+            let order = r#"{"cust_no":7,"internal":1,"items":[{"sku":"a","cost":2}]}"#;
+            match request.method.as_str() {
+                "GET" => Reply::fixed(200, &[("Content-Type", "application/json")], order),
+                _ => Reply::ok("thanks"),
+            }
+        });
+        let gateway = example.target(3001, &orders).start();
+        let json = [("Content-Type", "application/json")];
+        let sent = br#"{"items":[{"qty":3}],"source":"forged","total":9}"#;
+        let mut client = gateway.client();
+        client
+            .request("POST", "/v1/orders", &json, sent)
+            .expect(200);
+        let expected = r#"{"items":[{"quantity":3}],"source":"127.0.0.1","meta":{"version":2}}"#;
+        assert_eq!(orders.last().text(), expected);
+        client.request("POST", "/v1/orders", &[], sent).expect(415);
+        client
+            .request("POST", "/v1/orders", &json, b"{")
+            .expect(400);
+        assert_eq!(orders.count(), 1);
+        let shown = text(&gateway, "/v1/orders/7", &[]);
+        assert_eq!(shown, r#"{"customer_id":7,"items":[{"sku":"a"}]}"#);
+    }
+
+    pub(super) fn compression(example: Example) {
+        let app = Origin::answer(|_| {
+            Reply::fixed(200, &[("Content-Type", "text/csv")], "a,b\n".repeat(1_000))
+        });
+        let gateway = example.target(3001, &app).start();
+        for (path, accept, coding) in [
+            ("/", "gzip, br, zstd", Some("zstd")),
+            ("/", "br, gzip", Some("br")),
+            ("/", "deflate", None),
+            ("/reports/a", "zstd, gzip", Some("gzip")),
+            ("/account/a", "gzip", None),
+        ] {
+            let answer = ask(&gateway, path, &[("Accept-Encoding", accept)]).expect(200);
+            assert_eq!(answer.header("content-encoding"), coding, "{path} {accept}");
+            let short = answer.body.len() < 200;
+            assert_eq!(short, coding.is_some(), "{path} {accept}");
+        }
     }
 
     pub(super) fn maintenance(example: Example) {

@@ -5,6 +5,7 @@ mod browser;
 mod bulk;
 mod called;
 mod cli;
+mod compression;
 mod control;
 mod corpora;
 mod deadlines;

@@ -152,8 +152,8 @@ impl Hooks for Compression {
             return;
         }
         let lines = head.headers.get_all(ACCEPT_ENCODING).iter();
-        let lines = lines.filter_map(|line| line.to_str().ok());
-        let Some(coding) = choose(lines, &self.encodings) else {
+        let mut lines = lines.filter_map(|line| line.to_str().ok());
+        let Some(coding) = choose(&mut lines, &self.encodings) else {
             return;
         };
         ex.coding = Some(coding);
