@@ -45,12 +45,17 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// It has a connection.
-    pub(super) fn connected(&self, reused: bool) {
-        match self.meter {
-            Some(meter) if reused => meter.reused(),
-            Some(meter) => meter.connected(),
-            None => {}
+    /// A connection was made for it.
+    pub(super) fn connected(&self) {
+        if let Some(meter) = self.meter {
+            meter.connected();
+        }
+    }
+
+    /// It found a connection there already.
+    pub(super) fn reused(&self) {
+        if let Some(meter) = self.meter {
+            meter.reused();
         }
     }
 

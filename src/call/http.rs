@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::Method;
 use http::header::CONTENT_LENGTH;
+use http::uri::Scheme;
 use pingora::Result as Outcome;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
@@ -110,16 +111,13 @@ impl Http {
             attempt.failed(failed.fault);
             Stopped::Unconnected(failed)
         })?;
-        attempt.connected(reused);
-        let answered = self
-            .exchange(
-                &mut session,
-                peer,
-                request,
-                terms,
-                (dues, due, &mut attempt),
-            )
-            .await;
+        if reused {
+            attempt.reused();
+        } else {
+            attempt.connected();
+        }
+        let times = (dues, due, &mut attempt);
+        let answered = exchange(&mut session, peer, request, terms, times).await;
         match answered {
             Ok((answer, whole)) => {
                 // Where the target answered before it took everything, nobody knows what it reads next.
@@ -140,37 +138,36 @@ impl Http {
             }
         }
     }
+}
 
-    /// Sends the request and reads the answer, on a connection that is there. Also says whether the whole request was sent.
-    async fn exchange(
-        &self,
-        session: &mut HttpSession,
-        peer: &HttpPeer,
-        request: &Request,
-        terms: &Terms<'_>,
-        (dues, due, attempt): (&Dues, Instant, &mut Attempt<'_>),
-    ) -> Result<(Answer, bool), Failed> {
-        check_proof(peer, session.digest())?;
-        // Our own deadlines are shorter; what is written has none of its own.
-        session.set_read_timeout(None);
-        session.set_write_timeout(Some(WRITE_MAX));
-        let sent = until(due, send(session, peer, request)).await;
-        let silence = Instant::now() + terms.times.first_byte;
-        let whole = sent.is_ok();
-        let head = match (read_head(session, due.min(silence)).await, sent) {
-            // It may have answered before it took everything.
-            (Ok(head), _) => head,
-            (Err(_), Err(unsent)) => return Err(unsent),
-            (Err(failed), Ok(())) => return Err(failed),
-        };
-        attempt.answered(head.status.as_u16());
-        let body = if request.head.method == Method::HEAD {
-            Bytes::new()
-        } else {
-            read_body(session, &head, terms, dues).await?
-        };
-        Ok((Answer { head, body }, whole))
-    }
+/// Sends the request and reads the answer, on a connection that is there. Also says whether the whole request was sent.
+async fn exchange(
+    session: &mut HttpSession,
+    peer: &HttpPeer,
+    request: &Request,
+    terms: &Terms<'_>,
+    (dues, due, attempt): (&Dues, Instant, &mut Attempt<'_>),
+) -> Result<(Answer, bool), Failed> {
+    check_proof(peer, session.digest())?;
+    // Our own deadlines are shorter; what is written has none of its own.
+    session.set_read_timeout(None);
+    session.set_write_timeout(Some(WRITE_MAX));
+    let sent = until(due, send(session, peer, request)).await;
+    let silence = Instant::now() + terms.times.first_byte;
+    let whole = sent.is_ok();
+    let head = match (read_head(session, due.min(silence)).await, sent) {
+        // It may have answered before it took everything.
+        (Ok(head), _) => head,
+        (Err(_), Err(unsent)) => return Err(unsent),
+        (Err(failed), Ok(())) => return Err(failed),
+    };
+    attempt.answered(head.status.as_u16());
+    let body = if request.head.method == Method::HEAD {
+        Bytes::new()
+    } else {
+        read_body(session, &head, terms, dues).await?
+    };
+    Ok((Answer { head, body }, whole))
 }
 
 /// Until when a call may take.
@@ -256,7 +253,7 @@ async fn send(session: &mut HttpSession, peer: &HttpPeer, request: &Request) -> 
     let bodiless = request.body.is_empty();
     match session {
         HttpSession::H2(stream) => {
-            let head = wire::http2(request, peer.tls()).map_err(wrong)?;
+            let head = wire::http2(request, scheme(peer)).map_err(wrong)?;
             stream.write_request_header(head, bodiless)?;
             if !bodiless {
                 stream
@@ -276,6 +273,14 @@ async fn send(session: &mut HttpSession, peer: &HttpPeer, request: &Request) -> 
         }
     }
     Ok(())
+}
+
+fn scheme(peer: &HttpPeer) -> Scheme {
+    if peer.tls() {
+        Scheme::HTTPS
+    } else {
+        Scheme::HTTP
+    }
 }
 
 /// The head of the answer, behind whatever comes before it.

@@ -51,13 +51,13 @@ pub(super) fn http1(request: &Request) -> Result<Box<RequestHead>, Failed> {
 }
 
 /// The head for a stream of HTTP/2: who is asked stands in its address only.
-pub(super) fn http2(request: &Request, tls: bool) -> Result<Box<RequestHead>, Failed> {
+pub(super) fn http2(request: &Request, scheme: Scheme) -> Result<Box<RequestHead>, Failed> {
     let mut head = framed(request);
     let mut parts = http::uri::Parts::default();
     let host = head.headers.get(HOST).map(HeaderValue::as_bytes);
     parts.authority = host.and_then(|host| host.try_into().ok());
     parts.path_and_query = Some(path(&head)?);
-    parts.scheme = Some(if tls { Scheme::HTTPS } else { Scheme::HTTP });
+    parts.scheme = Some(scheme);
     let uri = Uri::from_parts(parts).map_err(|_error| unsendable())?;
     head.remove(&HOST);
     head.set_uri(uri);

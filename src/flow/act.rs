@@ -35,7 +35,7 @@ pub(super) fn act(
             } else if route.chain.called_by().is_empty() {
                 Ok(Next::Upstream)
             } else {
-                Ok(Next::Call)
+                super::called::check_type(&route.chain, head, exchange).map(|()| Next::Call)
             }
         }
         Action::Respond(response) => Ok(Next::Answer(response.reply(&facts))),

@@ -13,7 +13,7 @@ use crate::exchange::{
     DIGESTS, Exchange, Facts, Fault, Headers as _, RequestHead, ResponseHead, weaken,
 };
 use crate::plan::Plan;
-use crate::policy::BodyChanges;
+use crate::policy::{BodyChanges, Chain};
 
 /// The longest bodies that are read as a whole where `body_limits` says nothing: 10 MiB.
 const WHOLE_MAX: u64 = 10 * 1024 * 1024;
@@ -24,6 +24,19 @@ pub fn whole_max(exchange: &Exchange) -> (u64, u64) {
     let limits = &exchange.limits;
     let or = |limit: Option<u64>| limit.unwrap_or(WHOLE_MAX);
     (or(limits.request), or(limits.response))
+}
+
+/// Whether the body of a request is one that can be shaped, where that is asked for: known before it is read.
+pub(super) fn check_type(
+    chain: &Chain,
+    head: &RequestHead,
+    exchange: &Exchange,
+) -> Result<(), Fault> {
+    let shaped = chain.request_body().is_some() && exchange.framing.has_body();
+    if shaped && (!is_json(&head.headers) || is_encoded(&head.headers)) {
+        return Err(Fault::UnsupportedMediaType);
+    }
+    Ok(())
 }
 
 /// The whole request, as the upstream gets it.
@@ -41,9 +54,6 @@ pub fn to_upstream(
     strip_connection(&mut sent);
     let changes = chain.request_body().filter(|_| !body.is_empty());
     if let Some(changes) = changes {
-        if !is_json(&sent.headers) || is_encoded(&sent.headers) {
-            return Err(Fault::UnsupportedMediaType);
-        }
         let shaped = changes.apply(&body, &Facts::of(head, exchange));
         body = Bytes::from(shaped.map_err(|_unreadable| Fault::BadBody)?);
         for name in &DIGESTS {

@@ -27,12 +27,17 @@ pub(super) fn begins(state: &mut State) {
     });
 }
 
-/// It has a connection: one of its own, or one that was there already.
-pub(super) fn connected(state: &State, reused: bool) {
-    match metrics(state) {
-        Some(metrics) if reused => metrics.reused(),
-        Some(metrics) => metrics.connected(),
-        None => {}
+/// A connection was made for it.
+pub(super) fn connected(state: &State) {
+    if let Some(metrics) = metrics(state) {
+        metrics.connected();
+    }
+}
+
+/// It found a connection there already.
+pub(super) fn reused(state: &State) {
+    if let Some(metrics) = metrics(state) {
+        metrics.reused();
     }
 }
 

@@ -47,17 +47,20 @@ pub(super) fn response(body: Option<&Bytes>, state: &mut State) -> Result<Option
 }
 
 /// A piece of the answer's body goes to the client, in the coding that was chosen.
-pub(super) fn encode(body: &mut Option<Bytes>, end: bool, state: &mut State) -> Result<()> {
-    let Some(encoder) = &mut state.encoder else {
-        return Ok(());
-    };
-    let piece = body.take().unwrap_or_default();
-    if end {
-        *body = Some(encoder.finish(&piece).map_err(broken)?);
-        state.encoder = None;
-    } else if !piece.is_empty() {
-        let coded = encoder.encode(&piece).map_err(broken)?;
+pub(super) fn encode(body: &mut Option<Bytes>, state: &mut State) -> Result<()> {
+    let piece = body.as_ref().filter(|piece| !piece.is_empty());
+    if let (Some(encoder), Some(piece)) = (&mut state.encoder, piece) {
+        let coded = encoder.encode(piece).map_err(broken)?;
         *body = Some(coded).filter(|coded| !coded.is_empty());
+    }
+    Ok(())
+}
+
+/// The last piece does, with the end of the coding.
+pub(super) fn finish(body: &mut Option<Bytes>, state: &mut State) -> Result<()> {
+    if let Some(mut encoder) = state.encoder.take() {
+        let piece = body.take().unwrap_or_default();
+        *body = Some(encoder.finish(&piece).map_err(broken)?);
     }
     Ok(())
 }

@@ -152,8 +152,10 @@ impl ProxyHttp for Gateway {
         digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        if let Some(state) = ctx.0.as_deref() {
-            attempt::connected(state, reused);
+        match ctx.0.as_deref() {
+            Some(state) if reused => attempt::reused(state),
+            Some(state) => attempt::connected(state),
+            None => {}
         }
         check_proof(peer, digest)
     }
@@ -200,7 +202,12 @@ impl ProxyHttp for Gateway {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        bodies::encode(body, end, state::of(ctx)?)?;
+        let state = state::of(ctx)?;
+        if end {
+            bodies::finish(body, state)?;
+        } else {
+            bodies::encode(body, state)?;
+        }
         Ok(None)
     }
 
@@ -214,7 +221,7 @@ impl ProxyHttp for Gateway {
         let state = state::of(ctx)?;
         if state.encoder.is_some() {
             // A coded body ends with its own end; who takes codings needs no trailers.
-            bodies::encode(&mut last, true, state)?;
+            bodies::finish(&mut last, state)?;
         }
         Ok(last)
     }

@@ -589,6 +589,13 @@ const SAME: &[(&str, &str)] = &[
 
 #[track_caller]
 fn compare(served: &Served, told: &Json, record: &Json, left_out: &[&str], request: &Request) {
+    // Who asks sends no body: that it cannot be read nobody can tell before it comes.
+    let by_body = told["called_by"]
+        .as_array()
+        .is_some_and(|clauses| clauses.contains(&json!("request.body")));
+    if by_body && record["error.type"] == "bad_body" {
+        return;
+    }
     for (ours, theirs) in SAME {
         if !left_out.contains(ours) {
             assert_eq!(
