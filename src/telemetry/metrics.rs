@@ -148,6 +148,7 @@ impl Metrics {
         let register = Register(&registry);
         let options =
             |name: &str, help: &str| HistogramOpts::new(name, help).buckets(spec.seconds());
+        let of_upstream = |name, help| register.counters(name, help, &["upstream"]);
         let metrics = Self {
             server_duration: register.durations(
                 options(
@@ -172,20 +173,17 @@ impl Metrics {
                 "Requests that ended in a fault",
                 &["error_type"],
             )?,
-            upstream_connections: register.counters(
+            upstream_connections: of_upstream(
                 "doorward_upstream_connections_total",
                 "Connections made to targets",
-                &["upstream"],
             )?,
-            upstream_reused: register.counters(
+            upstream_reused: of_upstream(
                 "doorward_upstream_connections_reused_total",
                 "Attempts at targets that found a connection there already",
-                &["upstream"],
             )?,
-            upstream_retries: register.counters(
+            upstream_retries: of_upstream(
                 "doorward_upstream_retries_total",
                 "Attempts at targets after the first of a request",
-                &["upstream"],
             )?,
             connections: ConnectionMetrics::new(&register)?,
             tls: TlsCounters::new(&register)?,
