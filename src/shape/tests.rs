@@ -248,12 +248,16 @@ proptest! {
     fn any_json_passes_and_stays_what_it_is(value in values(), pretty: bool) {
         let text = if pretty { format!("{value:#}") } else { value.to_string() };
         let shaped = omitting(&["zz.zz"]).apply(text.as_bytes(), &[]).unwrap();
-        prop_assert_eq!(serde_json::from_slice::<Value>(&shaped).unwrap(), value);
+        let read = serde_json::from_str::<Value>(&text).unwrap();
+        prop_assert_eq!(serde_json::from_slice::<Value>(&shaped).unwrap(), read);
     }
 
     #[test]
     fn omitting_is_what_it_is_on_a_tree(value in values()) {
-        let shaped = omitting(&["a.b", "c"]).apply(value.to_string().as_bytes(), &[]).unwrap();
+        let text = value.to_string();
+        let shaped = omitting(&["a.b", "c"]).apply(text.as_bytes(), &[]).unwrap();
+        // As it is read: there the last digit of a number may get lost, not here.
+        let value = serde_json::from_str::<Value>(&text).unwrap();
         let expected = without(&without(&value, &["a", "b"]), &["c"]);
         prop_assert_eq!(serde_json::from_slice::<Value>(&shaped).unwrap(), expected);
     }
