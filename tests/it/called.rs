@@ -83,12 +83,15 @@ fn both_bodies_get_their_new_shape_to_the_digit() {
     );
 }
 
+/// Headers and body of a request, and what is answered: a status and its code.
+type Sent<'a> = (&'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
+
 #[test]
 fn a_request_that_is_no_json_gets_its_status_and_is_not_sent() {
     let origin = Origin::echo();
     let gateway = before(&origin, BOTH);
     let deep = [b"[".repeat(100_000), b"]".repeat(100_000)].concat();
-    let cases: &[(&[(&str, &str)], &[u8], u16, &str)] = &[
+    let cases: &[Sent<'_>] = &[
         (&[], b"{}", 415, "unsupported_media_type"),
         (
             &[("Content-Type", "text/plain")],
@@ -314,8 +317,8 @@ fn an_answer_over_the_limit_is_502_however_it_comes() {
     check_problem(&gateway.client().get("/"), 502, "response_too_large");
 }
 
-#[test]
-fn a_lying_upstream_gives_502_and_its_connection_is_not_used_again() {
+/// What an upstream may say that is not so, and the code of the fault.
+fn lies() -> Vec<(&'static str, String, &'static str)> {
     let length = |length: usize, body: &str| {
         format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
@@ -327,7 +330,7 @@ fn a_lying_upstream_gives_502_and_its_connection_is_not_used_again() {
         )
     };
     let json = "{\"a\":1}";
-    let cases = [
+    vec![
         ("longer than it says", length(4, json), "bad_answer"),
         ("shorter than it says", length(99, json), "reset"),
         ("chunks that end", chunks("7\r\n{\"a\":1}\r\n"), "reset"),
@@ -370,8 +373,12 @@ fn a_lying_upstream_gives_502_and_its_connection_is_not_used_again() {
                 .to_owned(),
             "protocol_error",
         ),
-    ];
-    for (what, bytes, code) in cases {
+    ]
+}
+
+#[test]
+fn a_lying_upstream_gives_502_and_its_connection_is_not_used_again() {
+    for (what, bytes, code) in lies() {
         let origin = Origin::answer(move |request: &Recorded| match request.path.as_str() {
             "/good" => of_json("{\"a\":1}"),
             _ => Reply::raw(bytes.clone()),
