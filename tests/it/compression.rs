@@ -237,7 +237,8 @@ fn beginning(coding: &str, bytes: &[u8]) -> Vec<u8> {
             decoder.get_ref().clone()
         }
         "br" => {
-            let mut decoder = brotli::DecompressorWriter::new(Vec::new(), 4096);
+            // Its buffer holds all: what does not fit waits for more.
+            let mut decoder = brotli::DecompressorWriter::new(Vec::new(), 64 * 1024);
             decoder.write_all(bytes).unwrap();
             decoder.get_ref().clone()
         }
