@@ -6,7 +6,7 @@ export CARGO_INCREMENTAL ?= 0
 CARGO := $(shell command -v cargo 2>/dev/null || echo $(HOME)/.cargo/bin/cargo)
 NEED := bash .ci/need
 
-.PHONY: run test quick lint bench soak fresh fuzz release hooks clean
+.PHONY: run test quick lint bench costs soak fresh fuzz release hooks clean
 
 run: ## serve the demo on http://127.0.0.1:8080 (the first build takes minutes: OpenSSL and zlib-ng are built too)
 	$(NEED) build
@@ -22,6 +22,7 @@ soak: ## the same tests at full size, then what only belongs here
 	INSTA_UPDATE=no DOORWARD_TEST_SIZE=full $(CARGO) test --locked -- --test-threads=1
 	$(CARGO) bench --locked --bench router
 	bash tests/fuzz.sh 600
+	$(MAKE) costs
 	bash tests/scan.sh $(CARGO_TARGET_DIR)/debug/doorward
 	bash tests/fresh.sh --test
 
@@ -37,9 +38,15 @@ lint: ## clippy with the house lints, and the docs
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
-bench: ## what routing and the access log cost
-	$(NEED) build
+bench: ## Doorward beside its peers: table, JSON and charts in bench of the target directory; then routing and the access log alone
+	$(NEED) build bench
+	python3 -B bench/run.py
 	$(CARGO) bench --locked --bench router --bench access_log
+
+costs: ## instructions of a request, with and without each clause, held to bench/instructions.json
+	$(NEED) build bench
+	$(CARGO) build --locked --release
+	python3 -B bench/instructions.py
 
 fuzz: ## what reads foreign bytes (heads, bodies, paths, addresses, units, configs): fuzz targets for FUZZ_SECONDS each, a million drawn inputs
 	$(NEED) build fuzz
