@@ -60,7 +60,7 @@ impl Gateway {
         // It comes to us as far as HTTP/2 lets it; we refuse it with a record.
         options.allow_connect_method_proxying = true;
         proxy.server_options = Some(options);
-        proxy.handle_init_modules();
+        // Pingora's modules are not set up: the only one is a compression that is off, and each request pays for it.
         proxy
     }
 }
