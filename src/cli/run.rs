@@ -66,6 +66,19 @@ pub(super) fn run(args: &RunArgs, global: &Global) -> Exit {
     serve(&loaded, plan, global, sources, |_| {})
 }
 
+/// One worker has nobody to share work with: it needs no queues that others can take from, and no thread but this one.
+fn runtime(threads: Option<u16>) -> tokio::runtime::Builder {
+    let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    match threads.map_or_else(cores, usize::from) {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            builder.worker_threads(threads);
+            builder
+        }
+    }
+}
+
 /// Loads the config, and watches its files where that is asked for.
 fn load(global: &Global, files: Option<&FileWatch>) -> Option<(Loaded, Option<Plan>)> {
     let mut found = check::load(global, &Environment::Process)?;
@@ -118,11 +131,7 @@ pub(super) fn serve(
     let Some(plan) = plan.filter(|_| !loaded.problems.any_error()) else {
         return Exit::Config;
     };
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if let Some(threads) = plan.threads {
-        builder.worker_threads(usize::from(threads));
-    }
-    match builder.enable_all().thread_name("worker").build() {
+    match runtime(plan.threads).enable_all().thread_name("worker").build() {
         Ok(runtime) => {
             let shown = config::compared(loaded);
             let exit = runtime.block_on(until_stopped(plan, shown, sources, teller, ready));
