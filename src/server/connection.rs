@@ -35,9 +35,6 @@ use crate::gateway::{Proxy, Rest, Signals, State, rest_of};
 use crate::plan::{Clients, PlanHandle};
 use crate::telemetry::{Record, Recording, Telemetry};
 
-/// A connection without a request for so long is idle, and gives its buffers back.
-const BUSY: Duration = Duration::from_millis(500);
-
 /// What every connection needs.
 pub(super) struct Shared {
     pub(super) plans: Arc<PlanHandle>,
@@ -163,17 +160,9 @@ async fn begins(stream: &mut ClientStream, idle: Duration, presence: &mut Presen
     if !stream.ahead().is_empty() {
         return true;
     }
-    let first = async {
-        // Who asks again at once finds everything as it was.
-        let busy = BUSY.min(idle);
-        match timeout(busy, stream.fill()).await {
-            Ok(filled) => Ok(filled),
-            Err(_) => timeout(idle.saturating_sub(busy), stream.rest()).await,
-        }
-    };
     tokio::select! {
         biased;
-        filled = first => matches!(filled, Ok(Ok(1..))),
+        filled = timeout(idle, stream.fill()) => matches!(filled, Ok(Ok(1..))),
         () = presence.idle_over() => false,
     }
 }

@@ -2,7 +2,6 @@
 
 mod arrival;
 mod body;
-mod buffered;
 mod caps;
 mod close;
 mod conduct;
@@ -17,6 +16,7 @@ mod handshake;
 mod http2;
 mod listener;
 mod loan;
+mod outbox;
 mod pressure;
 mod reload;
 mod session;

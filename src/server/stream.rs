@@ -3,30 +3,30 @@
 //! Pingora never sees a byte beyond the request it works on: the body ends where its framing says, strictly read, and what a
 //! client sends after it waits here until the next head is taken.
 
+use std::future::{Future as _, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::body::BodyEnd;
-use super::buffered::Buffered;
+use super::outbox::Outbox;
 use super::transport::Transport;
 use crate::gateway::Signals;
 
+/// How much is read at once: a head with a short body behind it, which then goes to the upstream in one piece.
+const READ_BUFFER: usize = 16 * 1024;
 /// How much of the next request waits while one is served; beyond that the client waits.
 const AHEAD_MAX: usize = 64 * 1024;
-
-/// What a connection without a request waits for; the rest is read when it came.
-const FIRST_BYTES: usize = 16;
 
 /// A client's connection.
 #[derive(Debug)]
 pub(super) struct ClientStream {
-    io: Buffered,
+    io: Outbox,
     /// Read, but not yet given to anybody.
     ahead: BytesMut,
     end: BodyEnd,
@@ -37,7 +37,7 @@ impl ClientStream {
     pub(super) fn new(io: Transport) -> Self {
         let ahead = BytesMut::new();
         Self {
-            io: Buffered::new(io),
+            io: Outbox::new(io),
             ahead,
             end: BodyEnd::none(),
             signals: Arc::default(),
@@ -46,17 +46,17 @@ impl ClientStream {
 
     /// What it comes by.
     pub(super) fn transport(&mut self) -> &mut Transport {
-        self.io.get_mut()
+        self.io.io_mut()
     }
 
     /// The same, to look at.
     pub(super) fn transport_ref(&self) -> &Transport {
-        self.io.get_ref()
+        self.io.io()
     }
 
     /// What it comes by, with what was read put back.
     pub(super) fn into_transport(self) -> Transport {
-        let mut io = self.io.into_inner();
+        let mut io = self.io.into_io();
         io.rewind(&self.ahead);
         io
     }
@@ -68,21 +68,17 @@ impl ClientStream {
 
     /// Reads more. `Ok(0)`: the client is done.
     pub(super) async fn fill(&mut self) -> io::Result<usize> {
-        self.ahead.reserve(4096);
-        self.io.get_mut().read_buf(&mut self.ahead).await
+        poll_fn(|cx| self.poll_fill(cx)).await
     }
 
-    /// Waits for more with as little memory as can be: what buffers hold is given back first. `Ok(0)`: the client is done.
-    pub(super) async fn rest(&mut self) -> io::Result<usize> {
-        self.io.rest();
-        if self.ahead.is_empty() {
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.ahead.reserve(READ_BUFFER);
+        let read = pin!(self.io.io_mut().read_buf(&mut self.ahead)).poll(cx);
+        // Who waits for long, as between two requests, holds no memory meanwhile.
+        if read.is_pending() && self.ahead.is_empty() {
             self.ahead = BytesMut::new();
         }
-        let mut first = [0; FIRST_BYTES];
-        let length = self.io.get_mut().read(&mut first).await?;
-        self.ahead
-            .extend_from_slice(first.get(..length).unwrap_or_default());
-        Ok(length)
+        read
     }
 
     /// Takes the first `length` bytes.
@@ -120,7 +116,7 @@ impl ClientStream {
             }
             let mut scratch = [0u8; 2048];
             let mut buf = ReadBuf::new(&mut scratch);
-            ready!(Pin::new(self.io.get_mut()).poll_read(cx, &mut buf))?;
+            ready!(Pin::new(self.io.io_mut()).poll_read(cx, &mut buf))?;
             if buf.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -156,7 +152,7 @@ impl AsyncRead for ClientStream {
         }
         let before = buf.filled().len();
         if this.ahead.is_empty() {
-            let read = Pin::new(this.io.get_mut()).poll_read(cx, buf);
+            let read = Pin::new(this.io.io_mut()).poll_read(cx, buf);
             if !tunnel {
                 let bytes = buf.filled().len() - before;
                 this.signals.watch.read(if read.is_ready() {
@@ -214,5 +210,35 @@ impl AsyncWrite for ClientStream {
     }
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::protocols::l4::stream::Stream as L4Stream;
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_waits_for_a_request_holds_no_memory() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let mut client = client.unwrap();
+        let io = Transport::Plain(L4Stream::from(accepted.unwrap().0));
+        let mut stream = ClientStream::new(io);
+        for _ in 0..2 {
+            let waiting = poll_fn(|cx| Poll::Ready(stream.poll_fill(cx).is_pending()));
+            assert!(waiting.await, "nothing was sent");
+            assert_eq!(stream.ahead.capacity(), 0);
+            client.write_all(&[b'x'; 9000]).await.unwrap();
+            let mut got = 0;
+            while got < 9000 {
+                got += stream.fill().await.unwrap();
+            }
+            assert_eq!(ClientStream::take(&mut stream, 9000).len(), 9000);
+        }
     }
 }
