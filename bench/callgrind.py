@@ -1,4 +1,4 @@
-"""Where the instructions of a request go: `profile.py FEW MANY REQUESTS`, from two files that `instructions.py --profile`
+"""Where the instructions of a request go: `callgrind.py FEW MANY REQUESTS`, from two files that `instructions.py --profile`
 kept, of which the second has so many requests more. What starting costs is in both and cancels out.
 """
 
