@@ -131,7 +131,11 @@ pub(super) fn serve(
     let Some(plan) = plan.filter(|_| !loaded.problems.any_error()) else {
         return Exit::Config;
     };
-    match runtime(plan.threads).enable_all().thread_name("worker").build() {
+    match runtime(plan.threads)
+        .enable_all()
+        .thread_name("worker")
+        .build()
+    {
         Ok(runtime) => {
             let shown = config::compared(loaded);
             let exit = runtime.block_on(until_stopped(plan, shown, sources, teller, ready));
