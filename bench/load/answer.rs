@@ -36,7 +36,8 @@ pub(crate) fn read_answer(from: &mut impl Read) -> io::Result<(u16, bool)> {
         None if status == 204 || status == 304 => End::After(head),
         None => End::Close,
     };
-    let goes_on = value("connection:") != Some("close") && !matches!(end, End::Close);
+    let persists = text.starts_with("http/1.1") && value("connection:") != Some("close");
+    let goes_on = persists && !matches!(end, End::Close);
     while !is_whole(&bytes, head, &end) {
         if !more(from, &mut bytes)? {
             let closed = matches!(end, End::Close);

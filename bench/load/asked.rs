@@ -27,9 +27,9 @@ impl Asked {
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--url" => url = words.next(),
-                "--rate" => rate = number(&word, words.next(), RATE_MAX)?,
-                "--duration" => seconds = number(&word, words.next(), DURATION_MAX)?,
-                "--connections" => connections = number(&word, words.next(), CONNECTIONS_MAX)?,
+                "--rate" => rate = number(&word, words.next(), &RATE_MAX)?,
+                "--duration" => seconds = number(&word, words.next(), &DURATION_MAX)?,
+                "--connections" => connections = number(&word, words.next(), &CONNECTIONS_MAX)?,
                 "--header" => {
                     headers.push_str(&words.next().unwrap_or_default());
                     headers.push_str("\r\n");
@@ -58,12 +58,12 @@ impl Asked {
 }
 
 /// A number from 1 to `most`.
-fn number<T>(name: &str, word: Option<String>, most: T) -> Result<T, String>
+fn number<T>(name: &str, word: Option<String>, most: &T) -> Result<T, String>
 where
     T: std::str::FromStr + PartialOrd + From<u8> + std::fmt::Display,
 {
     let word = word.ok_or_else(|| format!("`{name}` needs a number"))?;
     let number = word.parse().ok();
-    let number = number.filter(|number| *number >= T::from(1) && *number <= most);
+    let number = number.filter(|number| *number >= T::from(1) && number <= most);
     number.ok_or_else(|| format!("`{name}` takes 1 to {most}, not `{word}`"))
 }

@@ -69,7 +69,6 @@ fn run(asked: &Asked) -> Seen {
 }
 
 /// Asks at its own times: `index`, `index + connections`, … of the common timetable.
-#[expect(clippy::disallowed_methods, reason = "it is time that is measured")]
 fn one_connection(asked: &Asked, index: u32, start: Instant) -> Seen {
     let mut seen = Seen::default();
     let mut stream = None;
