@@ -244,7 +244,7 @@ fn trailers_are_asked_for_between_two_streams() {
     );
     let outer = both(&format!("h2c://{}", inner.addr()), "", "");
     let mut asked = fields("GET", "/").to_vec();
-    for (te, heard) in [(None, ""), (Some(("te", "trailers")), "te=trailers")] {
+    for (te, heard) in [(None, "te="), (Some(("te", "trailers")), "te=trailers")] {
         asked.extend(te);
         let outcome = Frames::connect(outer.addr_of("plain")).request(&asked, None);
         assert_eq!(outcome, Outcome::Answer(heard.to_owned()));
