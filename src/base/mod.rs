@@ -9,3 +9,4 @@ pub mod problem;
 pub mod proxy_protocol;
 pub mod task;
 pub mod units;
+pub mod websocket;

@@ -53,6 +53,9 @@ pub enum Fault {
     /// A host this listener does not answer for.
     #[error("misdirected request")]
     MisdirectedRequest,
+    /// Who asks may not.
+    #[error("forbidden")]
+    Forbidden,
     /// The route's sunset has passed.
     #[error("gone")]
     Gone,

@@ -25,6 +25,7 @@ pub struct Meaning {
 mod grpc {
     pub(super) const INVALID_ARGUMENT: u8 = 3;
     pub(super) const DEADLINE_EXCEEDED: u8 = 4;
+    pub(super) const PERMISSION_DENIED: u8 = 7;
     pub(super) const RESOURCE_EXHAUSTED: u8 = 8;
     pub(super) const FAILED_PRECONDITION: u8 = 9;
     pub(super) const UNIMPLEMENTED: u8 = 12;
@@ -33,7 +34,7 @@ mod grpc {
 }
 
 /// The table, in the order of the enum.
-pub(super) static TABLE: [(Fault, Meaning); 33] = [
+pub(super) static TABLE: [(Fault, Meaning); 34] = [
     (
         Fault::BadRequest,
         Meaning {
@@ -207,6 +208,17 @@ pub(super) static TABLE: [(Fault, Meaning); 33] = [
             title: "Misdirected request",
             detail: "This host is not served here.",
             grpc: grpc::UNIMPLEMENTED,
+            proxy_status: "http_request_denied",
+        },
+    ),
+    (
+        Fault::Forbidden,
+        Meaning {
+            code: "forbidden",
+            status: StatusCode::FORBIDDEN,
+            title: "Forbidden",
+            detail: "This is not allowed from here.",
+            grpc: grpc::PERMISSION_DENIED,
             proxy_status: "http_request_denied",
         },
     ),

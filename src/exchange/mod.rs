@@ -5,6 +5,7 @@ mod edits;
 mod events;
 mod fault;
 mod fields;
+mod grpc;
 mod head;
 mod http2;
 mod id;
@@ -20,12 +21,13 @@ mod trace;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use answer_head::{DIGESTS, Upgrade, check as check_answer, weaken};
 pub use edits::{Edit, HeaderEdits, Headers};
 pub use events::{Decision, Event, Events, Step};
 pub use fault::Fault;
+pub use grpc::{GRPC_CODES, GrpcMessages, grpc_status, grpc_timeout, is_grpc};
 pub use head::{Framing, HeadLimits, Next};
 pub use head::{check as check_head, end_of_head, leading_empty_lines};
 use http::{HeaderValue, Version};
@@ -89,6 +91,8 @@ pub struct Exchange {
     pub allow: Option<Allow>,
     /// How long bodies may be. (policy/body_limits)
     pub limits: BodyLimits,
+    /// What holds for it once it is a WebSocket; none = only what always does. (policy/websocket)
+    pub websocket: Option<WebSocketRules>,
     /// How long its steps may take; none = as its upstream says. (policy/timeouts)
     pub timeouts: Option<Timeouts>,
     /// What the upstream gets instead of what the client sent. (policies)
@@ -97,6 +101,10 @@ pub struct Exchange {
     pub to_client: HeaderEdits,
     /// The content coding that the answer gets on its way. (policy/compression)
     pub coding: Option<Coding>,
+    /// Whether it is a call of gRPC over HTTP/2. (gateway/peer)
+    pub is_call: bool,
+    /// The status of gRPC that the client got. (gateway/call, gateway/answer)
+    pub grpc_status: Option<u8>,
     /// What went wrong. (whoever ended it)
     pub fault: Option<Fault>,
     /// What to say of the fault instead of the table's sentence. (policies)
@@ -114,6 +122,21 @@ pub struct BodyLimits {
     pub request: Option<u64>,
     /// Of the answer.
     pub response: Option<u64>,
+}
+
+/// What holds for a WebSocket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WebSocketRules {
+    /// How long nothing may pass in either direction.
+    pub idle: Duration,
+    /// How often both sides are asked whether they are there; none = never.
+    pub ping: Option<Duration>,
+    /// The longest message, as it is on the wire; none = any.
+    pub message_bytes_max: Option<u64>,
+    /// How old the connection may become; none = any age.
+    pub age_max: Option<Duration>,
+    /// Whether the two sides agreed on an extension that compresses.
+    pub compressed: bool,
 }
 
 /// Whether a request is real.
@@ -171,10 +194,13 @@ impl Exchange {
             params: Params::default(),
             allow: None,
             limits: BodyLimits::default(),
+            websocket: None,
             timeouts: None,
             to_upstream: UpstreamRequest::default(),
             to_client: HeaderEdits::default(),
             coding: None,
+            is_call: false,
+            grpc_status: None,
             fault: None,
             detail: None,
             attempts: 0,

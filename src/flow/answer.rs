@@ -8,7 +8,7 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::base::units::http_date;
-use crate::exchange::{Exchange, Fault, Headers, Reply, RequestHead, ResponseHead};
+use crate::exchange::{Exchange, Fault, Headers, Reply, RequestHead, ResponseHead, is_grpc};
 use crate::plan::{Pages, Plan};
 
 /// When to come back after a 503 that says nothing else.
@@ -101,17 +101,29 @@ pub fn of_fault(
 fn grpc(pages: &Pages, exchange: &Exchange, fault: Fault) -> Result<ResponseHead, Fault> {
     let mut head = build(StatusCode::OK, 6)?;
     head.set(&CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    head.set(
-        &GRPC_STATUS,
-        HeaderValue::from(u64::from(fault.meaning().grpc)),
-    );
+    for (name, value) in &trailers(pages, exchange, fault)? {
+        head.set(name, value.clone());
+    }
+    common(&mut head, exchange);
+    Ok(head)
+}
+
+/// What ends a call of gRPC whose answer has begun.
+///
+/// # Errors
+/// A text that cannot be sent: our own mistake.
+pub fn trailers(pages: &Pages, exchange: &Exchange, fault: Fault) -> Result<HeaderMap, Fault> {
     let detail = exchange
         .detail
         .as_deref()
         .unwrap_or_else(|| pages.detail(fault));
-    head.set(&GRPC_MESSAGE, value(&grpc_message(detail))?);
-    common(&mut head, exchange);
-    Ok(head)
+    let mut trailers = HeaderMap::with_capacity(2);
+    trailers.insert(
+        GRPC_STATUS,
+        HeaderValue::from(u64::from(fault.meaning().grpc)),
+    );
+    trailers.insert(GRPC_MESSAGE, value(&grpc_message(detail))?);
+    Ok(trailers)
 }
 
 /// Percent-encoded as the gRPC protocol has it: everything but printable ASCII, and `%`.
@@ -169,13 +181,7 @@ enum Kind {
 impl Kind {
     /// gRPC reads trailers, browsers ask for HTML first, everybody else gets a problem.
     fn of(headers: &HeaderMap) -> Self {
-        let content_type = headers
-            .get(CONTENT_TYPE)
-            .map_or(&b""[..], HeaderValue::as_bytes);
-        let is_grpc = content_type
-            .strip_prefix(b"application/grpc")
-            .is_some_and(|rest| !rest.starts_with(b"-web"));
-        if is_grpc {
+        if is_grpc(headers) {
             return Self::Grpc;
         }
         let accept = headers

@@ -13,7 +13,9 @@ mod trial;
 
 use std::sync::Arc;
 
-pub use answer::{of_fault, of_own, of_reply, raw as raw_answer, to_bytes};
+pub use answer::{
+    of_fault, of_own, of_reply, raw as raw_answer, to_bytes, trailers as fault_trailers,
+};
 pub use ask::read as read_head;
 
 pub use called::{to_client, to_upstream, whole_max};

@@ -10,8 +10,9 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::bodies;
+use super::home::own_stream;
 use super::state::State;
-use crate::exchange::{Fault, Reply};
+use crate::exchange::{Fault, Reply, is_grpc};
 use crate::flow;
 
 /// A body up to this is read to its end, so that the connection can go on after a refusal.
@@ -36,6 +37,9 @@ pub(super) async fn reply(session: &mut Session, state: &mut State, reply: Reply
 pub(super) async fn fault(session: &mut Session, state: &mut State, fault: Fault) -> Result<()> {
     state.exchange.fault = Some(fault);
     let asked = &session.req_header().headers;
+    if is_grpc(asked) {
+        state.exchange.grpc_status = Some(fault.meaning().grpc);
+    }
     let answer = flow::of_fault(&state.plan.pages, asked, &state.exchange, fault);
     let (head, body) = answer.map_err(internal)?;
     write(session, state, head, body).await
@@ -102,6 +106,10 @@ async fn write(
     state.status = Some(status);
     state.signals.watch.concluded();
     let silent = bodiless || body.is_empty() || session.req_header().method == Method::HEAD;
+    if silent && let Some(stream) = own_stream(session, state) {
+        // Its end goes with the head: to gRPC an answer with an empty end is another one.
+        return stream.write_response_header(Box::new(head), true);
+    }
     session
         .write_response_header(Box::new(head), silent)
         .await?;

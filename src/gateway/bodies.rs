@@ -1,5 +1,6 @@
 //! The bodies of a request and of its answer as they pass: counted, and not longer than the route takes.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,12 +18,14 @@ pub(super) fn request(body: Option<&Bytes>, state: &mut State) -> Result<()> {
     let bytes = body.map_or(0, Bytes::len);
     state.signals.watch.uploaded(bytes);
     state.passed.0 += body.map_or(0, |piece| piece.len() as u64);
-    if state
-        .exchange
-        .limits
-        .request
-        .is_some_and(|limit| state.passed.0 > limit)
-    {
+    // What passes after an upgrade is no body any more.
+    let tunnel = state.signals.tunnel.load(Ordering::Acquire);
+    let within = |limit| match body {
+        // A call may go on for ever: what is limited is each of its messages.
+        Some(piece) if state.exchange.is_call => state.messages.pass(piece, limit),
+        _ => state.passed.0 <= limit || state.exchange.is_call || tunnel,
+    };
+    if !state.exchange.limits.request.is_none_or(within) {
         state.exchange.fault = Some(Fault::BodyTooLarge);
         let mut error = Error::explain(ErrorType::HTTPStatus(413), "the request body is too large");
         error.as_down();
@@ -35,12 +38,9 @@ pub(super) fn request(body: Option<&Bytes>, state: &mut State) -> Result<()> {
 pub(super) fn response(body: Option<&Bytes>, state: &mut State) -> Result<Option<Duration>> {
     state.signals.watch.moved();
     state.passed.1 += body.map_or(0, |piece| piece.len() as u64);
-    if state
-        .exchange
-        .limits
-        .response
-        .is_some_and(|limit| state.passed.1 > limit)
-    {
+    let limit = state.exchange.limits.response;
+    let unlimited = state.exchange.is_call || state.signals.tunnel.load(Ordering::Acquire);
+    if limit.is_some_and(|limit| state.passed.1 > limit && !unlimited) {
         return Err(too_large(state));
     }
     Ok(None)

@@ -29,10 +29,14 @@ pub(super) fn record(
         cache:% = session.cache.phase().as_str();
         "request"
     );
-    let bodies = (
-        session.body_bytes_read() as u64,
-        session.body_bytes_sent() as u64,
-    );
+    let bodies = if state.exchange.is_call {
+        state.passed
+    } else {
+        (
+            session.body_bytes_read() as u64,
+            session.body_bytes_sent() as u64,
+        )
+    };
     let answer = session.response_written();
     note(
         (session.req_header(), answer),
@@ -53,6 +57,8 @@ pub(super) fn note(
 ) {
     attempt::ends(state);
     state.noted = true;
+    let fault = state.exchange.fault;
+    state.exchange.fault = fault.or_else(|| state.signals.watch.reason());
     let state = &*state;
     let route = flow::route(&state.plan, &state.exchange);
     let rule = route.and_then(|route| route.chain.recording());
@@ -108,6 +114,7 @@ fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
         decided_by: flow::decided_by(&state.plan, exchange),
         attempts: exchange.attempts,
         error_type: exchange.fault.map(crate::exchange::Fault::code),
+        grpc_status: exchange.grpc_status,
         user_agent: header(USER_AGENT),
         referer: header(REFERER),
         protocol: match head.version {

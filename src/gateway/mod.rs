@@ -6,6 +6,8 @@ mod bodies;
 mod called;
 mod fail;
 mod finish;
+mod grpc;
+mod home;
 mod pace;
 mod peer;
 mod request;
@@ -30,6 +32,8 @@ use pingora_cache::{NoCacheReason, RespCacheable};
 use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
 
 pub use attempt::Attempt;
+pub use grpc::GrpcCalls;
+pub use home::{Returned, StreamHome};
 pub use rest::{Rest, rest_of};
 pub use state::{Signals, State, admit};
 pub use watch::Watch;
@@ -46,6 +50,8 @@ pub struct Gateway {
     pub telemetry: Arc<Telemetry>,
     /// How whole requests reach their upstreams.
     pub calls: call::Http,
+    /// The connections that calls of gRPC share.
+    pub grpc: GrpcCalls,
 }
 
 /// The gateway with Pingora around it: connections to upstreams, and the phases of a request.

@@ -19,7 +19,10 @@ pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPee
     let again = state.picked.take().filter(|_| state.unreachable > 0);
     let picked = again.or_else(|| flow::upstream(&state.plan, &state.exchange)?.pick());
     let target = picked.as_ref().and_then(|picked| picked.target());
-    let times = flow::timeouts(&state.plan, &state.exchange);
+    let mut times = flow::timeouts(&state.plan, &state.exchange);
+    if state.exchange.is_call {
+        times = times.of_call();
+    }
     let Some((target, mut peer)) = target.and_then(|target| Some((target, target.peer(&times)?)))
     else {
         state.exchange.fault = Some(Fault::NoTarget);

@@ -7,7 +7,7 @@ use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::state::State;
-use super::{Gateway, answer, called};
+use super::{Gateway, answer, called, grpc};
 use crate::flow::{self, Next};
 
 /// Decides about a request. `Ok(true)`: it has its answer.
@@ -20,6 +20,9 @@ pub(super) async fn filter(
         session.set_keepalive(None);
     }
     match flow::decide(&state.plan, session.req_header(), &mut state.exchange) {
+        Ok(Next::Upstream) if grpc::is_one(session, state) => {
+            gateway.grpc.serve(session, state).await.map(|()| true)
+        }
         Ok(Next::Upstream) => {
             go_on(session, state).await?;
             Ok(false)

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SEC_WEBSOCKET_EXTENSIONS};
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
@@ -10,7 +10,7 @@ use pingora_proxy::Session;
 
 use super::state::State;
 use super::{attempt, bodies};
-use crate::exchange::{Fault, Upgrade, check_answer};
+use crate::exchange::{Fault, Upgrade, WebSocketRules, check_answer};
 
 /// Checks an upstream's head, and takes off what is not for the client.
 pub(super) fn check(session: &Session, head: &mut ResponseHeader, state: &mut State) -> Result<()> {
@@ -35,6 +35,15 @@ pub(super) fn check(session: &Session, head: &mut ResponseHeader, state: &mut St
         attempt::answered(state, head.status.as_u16());
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if let Some(rules) = state.exchange.websocket {
+            let compressed = head.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS);
+            let rules = WebSocketRules {
+                compressed,
+                ..rules
+            };
+            state.signals.websocket.get_or_init(|| rules);
+            state.signals.watch.may_be_silent(rules.idle);
+        }
         state.signals.tunnel.store(true, Ordering::Release);
     }
     Ok(())

@@ -6,7 +6,7 @@ use http::header::CONTENT_LENGTH;
 
 use super::state::State;
 use super::{attempt, finish};
-use crate::exchange::{Fault, Headers as _, RequestHead, ResponseHead};
+use crate::exchange::{Fault, Headers as _, RequestHead, ResponseHead, is_grpc};
 use crate::flow;
 use crate::telemetry::Telemetry;
 
@@ -28,6 +28,9 @@ pub fn rest_of(
     telemetry: &Telemetry,
 ) -> Rest {
     state.exchange.fault = Some(fault);
+    if is_grpc(&head.headers) && state.status.is_none() {
+        state.exchange.grpc_status = Some(fault.meaning().grpc);
+    }
     attempt::fails(&mut state, fault);
     let exchange = &state.exchange;
     let (rest, status, sent) = match state.status {

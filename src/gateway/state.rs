@@ -1,17 +1,18 @@
 //! One request as the connection hands it over: its plan, its listener, its exchange.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use http::StatusCode;
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
 
 use super::attempt::Attempt;
+use super::home::StreamHome;
 use super::{Ctx, Watch};
 use crate::base::clock::SharedClock;
 use crate::compress::Encoder;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, GrpcMessages, WebSocketRules};
 use crate::plan::Plan;
 use crate::upstream::Picked;
 
@@ -20,10 +21,16 @@ use crate::upstream::Picked;
 pub struct Signals {
     /// The upstream agreed to leave HTTP: from now on bytes pass as they are.
     pub tunnel: AtomicBool,
+    /// The rules of the WebSocket that it became, if its route has any.
+    pub websocket: OnceLock<WebSocketRules>,
+    /// The WebSocket is to end.
+    pub goodbye: AtomicBool,
     /// What it waits for, and until when.
     pub watch: Watch,
     /// The answer is whole and the request read to its end: the next request may follow.
     pub goes_on: AtomicBool,
+    /// Where its stream of HTTP/2 comes back to.
+    pub stream: StreamHome,
 }
 
 /// Everything a request carries along.
@@ -45,6 +52,8 @@ pub struct State {
     pub unreachable: usize,
     /// How many bytes of each body passed: the request's, the answer's.
     pub passed: (u64, u64),
+    /// The messages of a call, as the client sends them.
+    pub messages: GrpcMessages,
     /// The status of the upstream's answer, once its head goes to the client.
     pub status: Option<StatusCode>,
     /// Makes the coded body of the answer, where it gets a coding on its way.

@@ -18,6 +18,8 @@ const SOON: Duration = Duration::from_millis(10);
 const SOMETIMES: Duration = Duration::from_secs(5);
 /// Pingora's own timers, which can answer better, come first.
 const SLACK: Duration = Duration::from_millis(20);
+/// How much later a tunnel is cut that should have ended by itself.
+const TUNNEL_SLACK: Duration = Duration::from_secs(5);
 /// How long nothing may pass through a tunnel: what it carries has pauses of its own, and nobody waits for an answer.
 const TUNNEL_SILENCE: Duration = Duration::from_secs(600);
 
@@ -72,6 +74,14 @@ pub struct Watch {
     stalled: AtomicBool,
     /// It waits for other answers of its connection, which the client does not take.
     held: AtomicBool,
+    /// How long a tunnel may be silent: milliseconds.
+    tunnel_silence: AtomicU64,
+    /// Why it ends before its peers wanted it to.
+    reason: OnceLock<Fault>,
+    /// It is over, whatever it waits for.
+    over: AtomicBool,
+    /// When a call has to be over: milliseconds after the start.
+    deadline: AtomicU64,
     /// What is left of a request that was dropped before its end.
     left: Mutex<Option<Box<State>>>,
 }
@@ -94,6 +104,10 @@ impl Default for Watch {
             taking: Pace::default(),
             stalled: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            tunnel_silence: AtomicU64::new(millis(TUNNEL_SILENCE)),
+            reason: OnceLock::new(),
+            over: AtomicBool::new(false),
+            deadline: AtomicU64::new(u64::MAX),
             left: Mutex::new(None),
         }
     }
@@ -129,9 +143,37 @@ impl Watch {
         self.enter(Phase::Tunnel);
     }
 
+    /// As a tunnel it may be silent for `idle`; whoever sees to it itself comes first.
+    pub(super) fn may_be_silent(&self, idle: Duration) {
+        let silence = millis(idle + TUNNEL_SLACK);
+        self.tunnel_silence.store(silence, Ordering::Relaxed);
+    }
+
+    /// It is going to end because of `fault`.
+    pub fn ends(&self, fault: Fault) {
+        self.reason.get_or_init(|| fault);
+    }
+
+    /// Why it ended, where neither of its peers wanted it to.
+    pub(super) fn reason(&self) -> Option<Fault> {
+        self.reason.get().copied()
+    }
+
+    /// That end is here.
+    pub fn over(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
+
     /// The request has a body, which is still to be sent.
     pub(super) fn uploads(&self) {
         self.uploading.store(true, Ordering::Relaxed);
+    }
+
+    /// It is a call of gRPC, which its client wants to be over within `timeout`. Its messages come when there are any.
+    pub(super) fn is_call(&self, timeout: Option<Duration>) {
+        self.stream.went(self.now(), 0);
+        let deadline = timeout.map_or(u64::MAX, millis);
+        self.deadline.store(deadline, Ordering::Relaxed);
     }
 
     /// The whole request was sent.
@@ -227,6 +269,9 @@ impl Watch {
     /// # Errors
     /// What it waited for too long.
     pub fn due(&self) -> Result<Instant, Fault> {
+        if self.over.load(Ordering::Relaxed) {
+            return Err(self.reason().unwrap_or(Fault::Timeout));
+        }
         if self.phase() == Phase::Answered as u8 || self.held.load(Ordering::Relaxed) {
             return Ok(Instant::now() + SOMETIMES);
         }
@@ -239,15 +284,21 @@ impl Watch {
         let Some(times) = self.times.get() else {
             return Ok(Instant::now() + SOON);
         };
+        let deadline = Some(self.deadline.load(Ordering::Relaxed));
+        let deadline = deadline.filter(|deadline| *deadline < u64::MAX);
         let due = match self.phase() {
             BEFORE => None,
             HEAD => self.head_due(times),
-            TUNNEL => Some(self.moved.load(Ordering::Relaxed) + millis(TUNNEL_SILENCE)),
+            TUNNEL => {
+                let silence = self.tunnel_silence.load(Ordering::Relaxed);
+                Some(self.moved.load(Ordering::Relaxed) + silence)
+            }
             phase => {
                 let total = times.total.filter(|_| phase == BODY).map(millis);
                 earlier(total, self.silence_due(times))
             }
         };
+        let due = earlier(due, deadline);
         if due.is_some_and(|due| due <= now) {
             return Err(Fault::Timeout);
         }
@@ -393,6 +444,17 @@ mod tests {
         watch.has_its_turn();
         assert!(watch.due().is_ok(), "the target is waited for anew");
         watch.moved.store(0, Ordering::Relaxed);
+        assert_eq!(watch.due(), Err(Fault::Timeout));
+    }
+
+    #[test]
+    fn a_call_is_over_when_its_client_wants_it_to_be() {
+        let watch = old();
+        watch.is_call(Some(Duration::from_secs(100)));
+        watch.attempt(&Timeouts::default().of_call());
+        watch.streams();
+        assert!(watch.due().is_ok());
+        watch.is_call(Some(Duration::from_secs(80)));
         assert_eq!(watch.due(), Err(Fault::Timeout));
     }
 

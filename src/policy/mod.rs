@@ -13,6 +13,7 @@ pub mod maintenance;
 pub mod request;
 pub mod response;
 pub mod timeouts;
+pub mod websocket;
 
 pub use body::BodyChanges;
 pub use chain::Chain;
@@ -184,6 +185,7 @@ policies! {
     maintenance: Maintenance,
     lifecycle: Lifecycle,
     body_limits: BodyLimits,
+    websocket: Websocket,
     timeouts: Timeouts,
     request: Request,
     compression: Compression,

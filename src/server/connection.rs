@@ -1,6 +1,7 @@
 //! One connection: head after head is read, checked, and handed to the request path.
 
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -27,13 +28,16 @@ use crate::base::clock::SharedClock;
 use crate::base::forwarded::Scheme;
 use crate::base::task::Spawner;
 use crate::exchange::{
-    Exchange, Fault, Framing, HeadLimits, Next, RequestId, check_head, end_of_head,
+    Exchange, Fault, Framing, GrpcMessages, HeadLimits, Next, RequestId, check_head, end_of_head,
     leading_empty_lines,
 };
 use crate::flow::{raw_answer, read_head, to_bytes};
 use crate::gateway::{Proxy, Rest, Signals, State, rest_of};
 use crate::plan::{Clients, PlanHandle};
 use crate::telemetry::{Record, Recording, Telemetry};
+
+/// How long a WebSocket that has to end may take to say so.
+const GOODBYE: Duration = Duration::from_millis(250);
 
 /// What every connection needs.
 pub(super) struct Shared {
@@ -228,6 +232,7 @@ pub(super) fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box
         picked: None,
         unreachable: 0,
         passed: (0, 0),
+        messages: GrpcMessages::default(),
         status: None,
         encoder: None,
         noted: false,
@@ -255,12 +260,18 @@ async fn request(
     session.set_write_timeout(Some(head.silence));
     session.set_connection_user_context(Some(state));
     let process = shared.proxy.process_new_http(session, &shared.shutdown);
-    let ended = tokio::select! {
-        biased;
-        ended = deadline::within(&signals.watch, process) => ended,
-        () = presence.over(&signals) => {
-            shared.drain.cut(&signals);
-            Err(Fault::Stopped)
+    // What is left of a request is there once its work is dropped.
+    let ended = {
+        let mut process = pin!(deadline::within(&signals.watch, process));
+        tokio::select! {
+            biased;
+            ended = &mut process => ended,
+            () = presence.over(&signals) => {
+                shared.drain.cut(&signals);
+                signals.goodbye.store(true, Ordering::Release);
+                let goodbye = signals.websocket.get().map_or(Duration::ZERO, |_| GOODBYE);
+                timeout(goodbye, process).await.unwrap_or(Err(Fault::Stopped))
+            }
         }
     };
     let reused = match ended {

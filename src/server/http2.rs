@@ -25,12 +25,11 @@ use super::connection::{Shared, note_refusal, state};
 use super::deadline;
 use super::drain::Presence;
 use super::frames::Frames;
-use super::loan::Home;
-use super::session::{Returned, StreamLoan};
+use super::session::StreamLoan;
 use super::transport::Transport;
 use super::untaken::{Untaken, in_turn};
-use crate::exchange::{Fault, Framing, check_http2_head};
-use crate::gateway::{Rest, Signals, State, admit, rest_of};
+use crate::exchange::{Fault, Framing, check_http2_head, is_grpc};
+use crate::gateway::{Rest, Returned, Signals, State, admit, rest_of};
 use crate::plan::Clients;
 use crate::telemetry::Ending;
 
@@ -272,16 +271,22 @@ async fn request(
         };
         if let Some(fault) = fault {
             let head = session.req_header().clone();
-            return give_up(state, (session, head), fault, &shared).await;
+            let returned = Returned {
+                stream: session,
+                head,
+            };
+            return give_up(state, returned, fault, &shared).await;
         }
     }
     if !session.is_body_empty() {
         signals.watch.streams_body();
     }
+    // A call of gRPC keeps its stream: when it is cut, the head is what is left of it.
+    let head = session.req_header();
+    let call = is_grpc(&head.headers).then(|| head.clone());
     admit(session.req_header_mut(), state);
-    let home = Home::default();
     let from_client = (clients.write, Arc::clone(&untaken));
-    let loan = StreamLoan::new(session, home.clone(), Arc::clone(&signals), from_client);
+    let loan = StreamLoan::new(session, Arc::clone(&signals), from_client);
     let Ok(loan) = loan else {
         return;
     };
@@ -297,9 +302,13 @@ async fn request(
         }
     };
     if let Err(fault) = ended
-        && let (Some(state), Some(returned)) = (signals.watch.left(), home.take())
+        && let Some(state) = signals.watch.left()
     {
-        give_up(state, returned, fault, &shared).await;
+        match (signals.stream.take(), call) {
+            (Some(returned), _) => give_up(state, *returned, fault, &shared).await,
+            (None, Some(head)) => drop(rest_of(state, &head, fault, &shared.telemetry)),
+            (None, None) => {}
+        }
     }
 }
 
@@ -335,10 +344,10 @@ fn begin(
 }
 
 /// A request that was dropped gets its answer, if none began; else its stream is reset.
-async fn give_up(state: Box<State>, (session, head): Returned, fault: Fault, shared: &Shared) {
-    let rest = rest_of(state, &head, fault, &shared.telemetry);
+async fn give_up(state: Box<State>, returned: Returned, fault: Fault, shared: &Shared) {
+    let rest = rest_of(state, &returned.head, fault, &shared.telemetry);
     if let Rest::Answer(answer, body) = rest {
-        last_words(session, answer, body).await;
+        last_words(returned.stream, answer, body).await;
     }
 }
 

@@ -6,6 +6,7 @@ mod caps;
 mod close;
 mod conduct;
 mod connection;
+mod conversation;
 mod deadline;
 mod doors;
 mod drain;
@@ -36,7 +37,7 @@ use crate::base::clock::SharedClock;
 use crate::base::control::Control;
 use crate::base::task::{Spawner, TaskGuard};
 use crate::call;
-use crate::gateway::{Gateway, Proxy};
+use crate::gateway::{Gateway, GrpcCalls, Proxy};
 use crate::plan::{Plan, PlanHandle};
 use crate::telemetry::Telemetry;
 use crate::upstream::Names;
@@ -182,6 +183,7 @@ fn proxy(telemetry: &Arc<Telemetry>) -> Proxy {
     let gateway = Gateway {
         telemetry: Arc::clone(telemetry),
         calls: call::Http::new(&conf),
+        grpc: GrpcCalls::new(&conf),
     };
     gateway.into_proxy(conf)
 }

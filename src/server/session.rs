@@ -22,12 +22,8 @@ use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, OrErr as _, Result};
 use tokio::time::timeout;
 
-use super::loan::Home;
 use super::untaken::Untaken;
-use crate::gateway::Signals;
-
-/// What comes home of a request that was dropped: its stream, and its head.
-pub(super) type Returned = (HttpSession, RequestHeader);
+use crate::gateway::{Returned, Signals};
 
 /// The stream while Pingora has it. The head of the answer goes out as Pingora's own session sends it, the body as it is
 /// done here.
@@ -35,7 +31,6 @@ pub(super) struct StreamLoan {
     /// There is one until the loan is dropped.
     session: Option<HttpSession>,
     head: RequestHeader,
-    home: Home<Returned>,
     signals: Arc<Signals>,
     /// By which the answer's body goes, once its head went.
     body: Option<SendStream<Bytes>>,
@@ -56,14 +51,12 @@ impl StreamLoan {
     /// A mistake of ours.
     pub(super) fn new(
         mut session: HttpSession,
-        home: Home<Returned>,
         signals: Arc<Signals>,
         (write_timeout, untaken): (Duration, Arc<Untaken>),
     ) -> Result<Self> {
         Ok(Self {
             head: std::mem::replace(session.req_header_mut(), nothing()?),
             session: Some(session),
-            home,
             signals,
             body: None,
             ended: false,
@@ -189,7 +182,10 @@ impl Drop for StreamLoan {
         }
         if let (Some(session), Ok(nothing)) = (self.session.take(), nothing()) {
             let head = std::mem::replace(&mut self.head, nothing);
-            self.home.put((session, head));
+            self.signals.stream.put(Returned {
+                stream: session,
+                head,
+            });
         }
     }
 }

@@ -14,12 +14,15 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 
 use super::body::BodyEnd;
+use super::conversation::Conversation;
 use super::outbox::Outbox;
 use super::transport::Transport;
 use crate::gateway::Signals;
 
 /// How much is read at once: a head with a short body behind it, which then goes to the upstream in one piece.
 const READ_BUFFER: usize = 16 * 1024;
+/// How much of a WebSocket is read at once.
+const HEARD_BYTES: usize = 16 * 1024;
 /// How much of the next request waits while one is served; beyond that the client waits.
 const AHEAD_MAX: usize = 64 * 1024;
 
@@ -31,6 +34,8 @@ pub(super) struct ClientStream {
     ahead: BytesMut,
     end: BodyEnd,
     signals: Arc<Signals>,
+    /// The WebSocket that this became, where its route has rules for it.
+    conversation: Option<Box<Conversation>>,
 }
 
 impl ClientStream {
@@ -41,6 +46,7 @@ impl ClientStream {
             ahead,
             end: BodyEnd::none(),
             signals: Arc::default(),
+            conversation: None,
         }
     }
 
@@ -90,6 +96,7 @@ impl ClientStream {
     pub(super) fn begin(&mut self, end: BodyEnd, signals: Arc<Signals>) {
         self.end = end;
         self.signals = signals;
+        self.conversation = None;
     }
 
     /// Nothing of the body is left on the way.
@@ -125,6 +132,84 @@ impl ClientStream {
     }
 }
 
+/// A WebSocket that has rules.
+impl ClientStream {
+    /// Whether it is one.
+    fn converses(&mut self) -> bool {
+        if self.conversation.is_none()
+            && let Some(rules) = self.signals.websocket.get()
+        {
+            let signals = Arc::clone(&self.signals);
+            self.conversation = Some(Conversation::begin(*rules, signals));
+        }
+        self.conversation.is_some()
+    }
+
+    /// Reads what is for the upstream.
+    fn poll_hear(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let Some(conversation) = &mut self.conversation else {
+                return Poll::Ready(Ok(()));
+            };
+            conversation.tick(cx);
+            let length = conversation.up.len().min(buf.remaining());
+            if length > 0 {
+                buf.put_slice(&conversation.up.split_to(length));
+                return Poll::Ready(Ok(()));
+            }
+            // What is ours goes out now, as far as the client takes it.
+            if let Poll::Ready(Err(error)) = self.poll_told(cx) {
+                return Poll::Ready(Err(error));
+            }
+            if !self.io.is_empty()
+                && let Poll::Ready(Err(error)) = Pin::new(&mut self.io).poll_flush(cx)
+            {
+                return Poll::Ready(Err(error));
+            }
+            let mut heard = self.ahead.split();
+            if heard.is_empty() {
+                let mut space = [0; HEARD_BYTES];
+                let mut read = ReadBuf::new(&mut space);
+                ready!(Pin::new(self.io.io_mut()).poll_read(cx, &mut read))?;
+                if read.filled().is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                heard.extend_from_slice(read.filled());
+            }
+            if let Some(conversation) = &mut self.conversation {
+                conversation.hear_client(&heard);
+            }
+        }
+    }
+
+    /// Takes what the upstream sends.
+    fn poll_say(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_told(cx))?;
+        if let Some(conversation) = &mut self.conversation {
+            conversation.hear_upstream(bytes);
+        }
+        match self.poll_told(cx) {
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Ready(Ok(bytes.len())),
+        }
+    }
+
+    /// Writes what is for the client.
+    fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(conversation) = &mut self.conversation
+            && !conversation.down.is_empty()
+        {
+            let written = Pin::new(&mut self.io).poll_write(cx, &conversation.down);
+            self.signals.watch.wrote(went(&written));
+            let written = ready!(written)?;
+            conversation
+                .down
+                .advance(written.min(conversation.down.len()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
 /// How much of it went.
 fn went(written: &Poll<io::Result<usize>>) -> Poll<usize> {
     match written {
@@ -147,6 +232,9 @@ impl AsyncRead for ClientStream {
             return Poll::Ready(Err(error));
         }
         let tunnel = this.signals.tunnel.load(Ordering::Acquire);
+        if tunnel && this.converses() {
+            return this.poll_hear(cx, buf);
+        }
         if this.end.is_reached() && !tunnel {
             return this.poll_leaving(cx);
         }
@@ -184,11 +272,17 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.converses() {
+            return self.poll_say(cx, buf);
+        }
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.signals.watch.wrote(went(&written));
         written
     }
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.converses() {
+            ready!(self.poll_told(cx))?;
+        }
         let flushed = Pin::new(&mut self.io).poll_flush(cx);
         self.signals.watch.wrote(match &flushed {
             Poll::Ready(_) => Poll::Ready(0),
@@ -204,6 +298,10 @@ impl AsyncWrite for ClientStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.converses() {
+            let first = bufs.iter().find(|buf| !buf.is_empty());
+            return self.poll_say(cx, first.map_or(&[], |buf| buf));
+        }
         let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.signals.watch.wrote(went(&written));
         written

@@ -1,5 +1,7 @@
 //! Every metric by its name, and handles to them, which are found when a config is loaded, never by a request.
 
+use std::sync::OnceLock;
+
 use prometheus::core::Collector;
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -9,7 +11,7 @@ use prometheus::{
 
 use super::spec::MetricsSpec;
 use super::tls::{Handshakes, OcspMetrics, TlsCounters};
-use crate::exchange::Fault;
+use crate::exchange::{Fault, GRPC_CODES};
 use crate::tls::{Failure, Version};
 
 /// The classes of status that are told apart.
@@ -45,6 +47,7 @@ pub(super) struct Metrics {
     pub(super) config: ConfigMetrics,
     pub(super) active: IntGauge,
     pub(super) faults: IntCounterVec,
+    calls: IntCounterVec,
     pub(super) dropped: IntCounter,
 }
 
@@ -69,7 +72,13 @@ pub(super) struct ConfigMetrics {
 
 /// The metrics of one route.
 #[derive(Debug)]
-pub struct RouteMetrics([Histogram; CLASSES.len()]);
+pub struct RouteMetrics {
+    ended: [Histogram; CLASSES.len()],
+    /// Made with the first call: most routes have none.
+    calls: OnceLock<[IntCounter; GRPC_CODES.len()]>,
+    every_call: IntCounterVec,
+    name: Box<str>,
+}
 
 /// The metrics of one upstream.
 #[derive(Debug)]
@@ -173,6 +182,7 @@ impl Metrics {
                 "Requests that ended in a fault",
                 &["error_type"],
             )?,
+            calls: calls(&register)?,
             upstream_connections: of_upstream(
                 "doorward_upstream_connections_total",
                 "Connections made to targets",
@@ -234,13 +244,21 @@ impl Metrics {
     }
 
     pub(super) fn route(&self, name: &str) -> RouteMetrics {
-        RouteMetrics(CLASSES.map(|class| self.server_duration.with_label_values(&[name, class])))
+        RouteMetrics {
+            ended: CLASSES.map(|class| self.server_duration.with_label_values(&[name, class])),
+            calls: OnceLock::new(),
+            every_call: self.calls.clone(),
+            name: name.into(),
+        }
     }
 
     pub(super) fn forget_route(&self, name: &str) {
         for class in CLASSES {
             // There may be none: then there is nothing to forget.
             drop(self.server_duration.remove_label_values(&[name, class]));
+        }
+        for code in GRPC_CODES {
+            drop(self.calls.remove_label_values(&[name, code]));
         }
     }
 
@@ -356,6 +374,14 @@ impl ConfigMetrics {
     }
 }
 
+fn calls(register: &Register<'_>) -> Result<IntCounterVec, prometheus::Error> {
+    register.counters(
+        "doorward_grpc_calls_total",
+        "Calls of gRPC that ended, by their status",
+        &["http_route", "rpc_response_status_code"],
+    )
+}
+
 /// Makes metrics and registers them.
 pub(super) struct Register<'a>(&'a Registry);
 
@@ -407,8 +433,17 @@ fn class(status: u16) -> usize {
 impl RouteMetrics {
     /// A request of the route ended.
     pub(super) fn ended(&self, status: u16, seconds: f64) {
-        if let Some(histogram) = self.0.get(class(status)) {
+        if let Some(histogram) = self.ended.get(class(status)) {
             histogram.observe(seconds);
+        }
+    }
+
+    /// A call of the route ended with this status of gRPC.
+    pub(super) fn called(&self, status: u8) {
+        let labelled = |code| self.every_call.with_label_values(&[&*self.name, code]);
+        let calls = self.calls.get_or_init(|| GRPC_CODES.map(labelled));
+        if let Some(counter) = calls.get(usize::from(status)) {
+            counter.inc();
         }
     }
 }

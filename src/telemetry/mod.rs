@@ -177,6 +177,9 @@ impl Telemetry {
     ) {
         if let Some(metrics) = route {
             metrics.ended(record.status, record.duration.as_secs_f64());
+            if let Some(status) = record.grpc_status {
+                metrics.called(status);
+            }
         }
         if let Some(fault) = fault {
             self.metrics.faults.with_label_values(&[fault.code()]).inc();

@@ -254,6 +254,13 @@ impl Upstream {
         Some(Arc::clone(&target.authority))
     }
 
+    /// Whether all its targets speak HTTP/2.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        let mut targets = self.discovery.targets.iter();
+        targets.all(|written| written.manner.http2)
+    }
+
     /// Looks names up (once, within `patience`) and keeps them looked up as their time to live ends.
     pub async fn start(
         self: &Arc<Self>,

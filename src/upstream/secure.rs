@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use pingora::protocols::Digest;
+use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::protocols::tls::TlsRef;
 use pingora::tls::x509::X509;
 use pingora::upstreams::peer::{HttpPeer, Peer as _};
@@ -20,6 +21,18 @@ use crate::tls::{Certificate, Refused, Version, read_authorities};
 
 /// How many requests share one connection to a target that speaks HTTP/2.
 const STREAMS_MAX: usize = 100;
+/// How much of an answer may be on its way, or wait for its client, for each stream of HTTP/2.
+const STREAM_WINDOW: u32 = 1024 * 1024;
+/// RFC 9113 section 6.9.1.
+const WINDOW_MAX: u32 = (1 << 31) - 1;
+/// How soon it is noticed that the machine of a target is gone.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    idle: Duration::from_secs(60),
+    interval: Duration::from_secs(10),
+    count: 6,
+    #[cfg(target_os = "linux")]
+    user_timeout: Duration::ZERO,
+};
 
 /// What is common to all targets of an upstream.
 #[derive(Clone, Default)]
@@ -152,6 +165,13 @@ impl Security {
         if manner.http2 {
             options.set_http_version(2, 2);
             options.max_h2_streams = STREAMS_MAX;
+            options.h2_stream_window_size = Some(STREAM_WINDOW);
+            // As much as all streams may have: one whose client takes nothing holds nobody else up.
+            let streams = u32::try_from(STREAMS_MAX).unwrap_or(u32::MAX);
+            let window = STREAM_WINDOW.saturating_mul(streams).min(WINDOW_MAX);
+            options.h2_connection_window_size = Some(window);
+            // Streams may be silent for long; servers of gRPC take PINGs of HTTP/2 amiss.
+            options.tcp_keepalive = Some(KEEPALIVE);
         } else {
             options.set_http_version(1, 1);
         }
@@ -181,7 +201,7 @@ pub(super) struct Manner {
     pub(super) tls: bool,
     pub(super) name: String,
     ip: Option<IpAddr>,
-    http2: bool,
+    pub(super) http2: bool,
 }
 
 /// Whether a connection with TLS is as it has to be; what OpenSSL does not look at.

@@ -15,7 +15,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 const TOTAL_TO_HEAD: Duration = Duration::from_secs(60);
 
 /// How long the steps of a request may take; what passes before the answer's head was sent gives 504, after it the
-/// answer is cut.
+/// answer is cut. Calls of gRPC over HTTP/2 may last and be silent: of these only what is written holds, and no default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TimeoutsSpec {
@@ -53,7 +53,12 @@ pub struct Timeouts {
     pub total_to_head: Duration,
     /// Up to the end of the answer, from the beginning.
     pub total: Option<Duration>,
+    /// Whether `first_byte` and `between_bytes` were written, or are defaults.
+    pub written: (bool, bool),
 }
+
+/// No limit.
+const EVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 impl Default for Timeouts {
     fn default() -> Self {
@@ -76,6 +81,7 @@ impl TimeoutsSpec {
             per_try: self.per_try.as_ref().map(|span| span.duration()),
             total_to_head: total.unwrap_or(TOTAL_TO_HEAD),
             total,
+            written: (self.first_byte.is_some(), self.between_bytes.is_some()),
         }
     }
 
@@ -101,6 +107,22 @@ impl Timeouts {
     #[must_use]
     pub fn read(&self) -> Duration {
         self.first_byte.max(self.between_bytes)
+    }
+
+    /// The same for a call, which may last: what is silent there is alive, unless something else was written.
+    #[must_use]
+    pub fn of_call(mut self) -> Self {
+        let (first_byte, between_bytes) = self.written;
+        if !first_byte {
+            self.first_byte = EVER;
+        }
+        if !between_bytes {
+            self.between_bytes = EVER;
+        }
+        if self.total.is_none() {
+            self.total_to_head = EVER;
+        }
+        self
     }
 
     /// How long an attempt may take to connect.

@@ -259,7 +259,7 @@ fn upload(bytes: u64, framed: Framed) {
 
 fn assert_grown_little(what: &str, gateway: &Gateway, before: u64) {
     let peak = gateway.process().rss_peak_kib();
-    let grown = peak - before;
+    let grown = peak.saturating_sub(before);
     eprintln!("{what}: {before} KiB before, {peak} KiB at most, {grown} KiB more");
     assert!(grown < GROWTH_MAX_KIB, "{what}: {grown} KiB");
 }

@@ -13,8 +13,8 @@ use std::process::Command;
 
 use super::stapling;
 use super::support::{
-    Client, DEADLINE, Gate, Gateway, Origin, Pki, Recorded, Reply, Responder, Response, Setup, Tls,
-    TlsOrigin, run, run_cli, spoken,
+    Client, DEADLINE, Gate, Gateway, Origin, Pair, Pki, Recorded, Reply, Responder, Response, Setup,
+    Tls, TlsOrigin, free_port, run, run_cli, spoken,
 };
 
 /// One test an example; a file that is not named here fails `every_example_is_exercised`.
@@ -39,6 +39,7 @@ examples! {
     errors,
     expressions,
     food_delivery,
+    grpc,
     headers,
     interpolation,
     lifecycle,
@@ -61,6 +62,7 @@ examples! {
     timeouts,
     tls,
     versions,
+    websocket,
     weighted_targets,
 }
 
@@ -422,6 +424,46 @@ mod exercises {
             let short = answer.body.len() < 200;
             assert_eq!(short, coding.is_some(), "{path} {accept}");
         }
+    }
+
+    pub(super) fn grpc(example: Example) {
+        // Nobody is there: the gateway says so as gRPC has it.
+        let nobody = format!("127.0.0.1:{}", free_port());
+        let gateway = example.replace("127.0.0.1:3001", &nobody).start();
+        let kind = ("content-type", "application/grpc");
+        for path in ["/acme.users.v1.Users/Get", "/acme.users.v1.Users/Watch"] {
+            let call = gateway.client().request("POST", path, &[kind], b"");
+            let call = call.expect(200);
+            assert_eq!(call.header("grpc-status"), Some("14"));
+        }
+        let unknown = gateway
+            .client()
+            .request("POST", "/other.Service/Get", &[kind], b"");
+        assert_eq!(unknown.expect(200).header("grpc-status"), Some("12"));
+    }
+
+    pub(super) fn websocket(example: Example) {
+        let chat = Origin::answer(|_| Reply::upgrade(&[]));
+        let gateway = example.target(3001, &chat).start();
+        let asked = |origin| {
+            let upgrade = [
+                ("Connection", "Upgrade"),
+                ("Upgrade", "websocket"),
+                ("Sec-WebSocket-Version", "13"),
+                ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                ("Origin", origin),
+            ];
+            let mut client = gateway.client();
+            client.send_request("GET", "/chat", &upgrade, b"");
+            (client.response_head("GET").status, client)
+        };
+        assert_eq!(asked("https://elsewhere.test").0, 403);
+        assert_eq!(chat.count(), 0);
+        let (status, mut client) = asked("https://app.example.com");
+        assert_eq!(status, 101);
+        // One byte too long: only its length was sent, and it is over (1009).
+        assert!(client.send_raw(&[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 1, 0, 0, 0, 0]));
+        assert_eq!(client.read_raw().unwrap(), [0x88, 2, 3, 0xf1]);
     }
 
     pub(super) fn maintenance(example: Example) {

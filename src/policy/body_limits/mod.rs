@@ -11,10 +11,12 @@ use crate::exchange::{Exchange, Fault, RequestHead, Verdict};
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// The longest body of a request; a longer one gets 413. Default `10MiB`.
+    /// The longest body of a request; a longer one gets 413. Of calls of gRPC it is the longest message, and WebSockets have
+    /// `max_message`. Default `10MiB`.
     #[serde(default = "ten_mebibytes")]
     request: ByteSize,
-    /// The longest body of an answer; one that says it is longer gives 502, one that is longer is cut. Default: no limit.
+    /// The longest body of an answer; one that says it is longer gives 502, one that is longer is cut; calls of gRPC are free of
+    /// it. Default: no limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     response: Option<ByteSize>,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::redact::Hidden;
 use crate::base::units::{push_clf_date, push_log_date};
+use crate::exchange::GRPC_CODES;
 
 /// The longest text of one field; what is longer is cut.
 const FIELD_BYTES_MAX: usize = 1024;
@@ -49,6 +50,8 @@ pub struct Record<'a> {
     pub attempts: u16,
     /// Why there is no answer of an upstream: the fault's code.
     pub error_type: Option<&'a str>,
+    /// `rpc.response.status_code`: the status of gRPC, where it was a call that has one.
+    pub grpc_status: Option<u8>,
     /// `user_agent.original`
     pub user_agent: Option<&'a str>,
     /// `http.request.header.referer`
@@ -85,6 +88,7 @@ pub const OWN_FIELDS: &[&str] = &[
     "upstream",
     "target",
     "error.type",
+    "rpc.response.status_code",
     "user_agent.original",
     "http.request.header.referer",
     "attempts",
@@ -145,6 +149,9 @@ impl Record<'_> {
         own(&mut out, ",\"decided_by\":\"", self.decided_by);
         let error = self.error_type.unwrap_or_default();
         own(&mut out, ",\"error.type\":\"", error);
+        let status = self.grpc_status.and_then(grpc_name);
+        let status = status.unwrap_or_default();
+        own(&mut out, ",\"rpc.response.status_code\":\"", status);
         let agent = hidden.header("user-agent", self.user_agent);
         let agent = agent.unwrap_or_default();
         text(&mut out, ",\"user_agent.original\":\"", agent);
@@ -220,6 +227,11 @@ impl Record<'_> {
         out.extend_from_slice(b" HTTP/");
         out.extend_from_slice(self.protocol.as_bytes());
     }
+}
+
+/// The name of a status of gRPC.
+fn grpc_name(status: u8) -> Option<&'static str> {
+    GRPC_CODES.get(usize::from(status)).copied()
 }
 
 /// A field with what came from outside; none without a value. `name` is with all that stands around it.

@@ -43,7 +43,7 @@ pub(crate) use responder::{Responder, spoken};
 pub(crate) use secure::{Heard, Tls, TlsOrigin};
 pub(crate) use tools::{
     Browser, Nginx, Node, PythonFiles, calls, chromium_dump, debian, free_port, internet_calls,
-    traced,
+    python, traced,
 };
 
 use std::time::Duration;

@@ -51,6 +51,41 @@ pub(crate) fn debian(package: &str, binary: &str) -> PathBuf {
     );
 }
 
+/// The Python of an environment with these packages, `name==version` each, that is made when it is missing.
+pub(crate) fn python(packages: &[&str]) -> PathBuf {
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR")).join("python");
+    let (program, stamp) = (place.join("bin/python"), place.join(packages.join(" ")));
+    // As above: tests run in parallel, also in other processes.
+    let path = place.with_extension("lock");
+    let lock = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    lock.lock()
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    if stamp.is_file() {
+        return program;
+    }
+    debian("python3-venv", "python3");
+    let mut make = Command::new("python3");
+    let made = run(make.args(["-m", "venv"]).arg(&place), INSTALL_DEADLINE);
+    let mut install = Command::new(&program);
+    let pip = [
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+    ];
+    let installed = run(install.args(pip).args(packages), INSTALL_DEADLINE);
+    assert_eq!(
+        (made.code, installed.code),
+        (0, 0),
+        "this test needs {packages:?}: {}{}",
+        made.stderr,
+        installed.stderr
+    );
+    File::create(&stamp).unwrap_or_else(|error| panic!("{}: {error}", stamp.display()));
+    program
+}
+
 fn find(binary: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
