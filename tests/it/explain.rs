@@ -479,6 +479,8 @@ fn serve(name: &str) -> Served {
         // Every request has a record, or there would be nothing to compare.
         ("log: none", "log: { sample: 100% }"),
         ("log: { sample: 20% }", "log: { sample: 100% }"),
+        // What is decided does not depend on what the target speaks; the origin speaks HTTP/1.
+        ("h2c://127.0.0.1", "http://127.0.0.1"),
         ("127.0.0.1:8080", "127.0.0.1:0"),
         ("127.0.0.1:8081", "127.0.0.1:0"),
         ("127.0.0.1:9901", "127.0.0.2:0"),
