@@ -17,6 +17,9 @@ use crate::support::{
 const SERVER: &str = include_str!("server.py");
 const CLIENT: &str = include_str!("client.py");
 
+/// What the gateway may take in all.
+const PEAK_KIB_MAX: u64 = 48 * 1024;
+
 /// A server, a gateway in front of it, and what a client needs to find its way.
 struct Calls {
     gateway: Gateway,
@@ -166,6 +169,9 @@ fn calls_go_on_through_reloads() {
 fn twelve_mebibytes_go_both_ways_at_once() {
     let calls = Calls::start(By::Plain, ", body_limits: { request: 16MiB }");
     calls.run(&["both_ways"]);
+    // Both directions of 36 MiB passed; what was on its way at any moment is no more than the windows.
+    let peak = calls.gateway.process().rss_peak_kib();
+    assert!(peak < PEAK_KIB_MAX, "{peak} KiB");
 }
 
 #[test]
