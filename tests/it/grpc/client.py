@@ -186,8 +186,7 @@ def cases():
 
 
 def many():
-    """So many calls of all kinds, eight at a time; a line for each hundredth of them. Connections end meanwhile, as
-    `requests_per_connection` has it: a call that had not begun by then is begun on the next one, as by every client of gRPC."""
+    """So many calls of all kinds, eight at a time; a line for each hundredth of them."""
     mixed = [empty_unary, client_streaming, server_streaming, ping_pong, empty_stream]
     left, lock, failed = [NUMBER], threading.Lock(), []
 

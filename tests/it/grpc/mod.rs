@@ -73,7 +73,12 @@ impl Calls {
                     ", protocol: http2, tls: { ca_file: ca.pem, server_name: grpc.test }",
                 ),
             ),
-            By::Plain => (&[][..], ", protocols: [http1, h2c]", ("h2c", "")),
+            By::Plain => (
+                &[][..],
+                // All calls of a test by one connection: how one ends is another matter.
+                ", protocols: [http1, h2c], limits: { requests_per_connection: 1000000 }",
+                ("h2c", ""),
+            ),
         };
         let (server, addr) = server(&dir, args);
         let gateway = Setup::new(&config(
