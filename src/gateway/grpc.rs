@@ -23,8 +23,8 @@ use pingora::{Error, ErrorType, OrErr as _, Result};
 use pingora_proxy::Session;
 use tokio::time::{Sleep, sleep};
 
-use super::state::State;
 use super::home::own_stream;
+use super::state::State;
 use super::{Watch, answer, attempt, bodies, peer};
 use crate::call::fault_of;
 use crate::exchange::{

@@ -9,10 +9,10 @@ use prometheus::{
     Registry,
 };
 
+use super::connections::{ConnectionMetrics, ListenerMetrics};
 use super::spec::MetricsSpec;
-use super::tls::{Handshakes, OcspMetrics, TlsCounters};
+use super::tls::{OcspMetrics, TlsCounters};
 use crate::exchange::{Fault, GRPC_CODES};
-use crate::tls::{Failure, Version};
 
 /// The classes of status that are told apart.
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -51,15 +51,6 @@ pub(super) struct Metrics {
     pub(super) dropped: IntCounter,
 }
 
-/// What is told of the connections of clients.
-#[derive(Debug)]
-pub(super) struct ConnectionMetrics {
-    total: IntCounterVec,
-    refused: IntCounterVec,
-    ended: IntCounterVec,
-    active: IntGaugeVec,
-}
-
 /// What is told of the config and its reloads.
 #[derive(Debug)]
 pub(super) struct ConfigMetrics {
@@ -89,63 +80,6 @@ pub struct UpstreamMetrics {
     reused: IntCounter,
     retries: IntCounter,
 }
-
-/// The connections of one listener.
-#[derive(Debug)]
-pub struct ListenerMetrics {
-    total: IntCounter,
-    active: IntGauge,
-    /// In the order of [`REFUSALS`].
-    refused: [IntCounter; REFUSALS.len()],
-    handshakes: Handshakes,
-}
-
-/// Why a connection is turned away.
-pub(super) const REFUSALS: [&str; 3] = [
-    "connections",
-    "connections_per_ip",
-    "connection_rate_per_ip",
-];
-
-/// Why a connection of HTTP/2 is ended before its client wants it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
-    /// Frames that ask for nothing, or requests that are taken back: too many of them.
-    Flood,
-    /// A head that does not come.
-    Head,
-    /// Too many requests that are none.
-    Malformed,
-    /// What is no HTTP/2.
-    Protocol,
-    /// Requests behind the goodbye.
-    Requests,
-}
-
-impl Ending {
-    const ALL: [Self; 5] = [
-        Self::Flood,
-        Self::Head,
-        Self::Malformed,
-        Self::Protocol,
-        Self::Requests,
-    ];
-
-    /// As the metric calls it.
-    pub(super) const fn code(self) -> &'static str {
-        match self {
-            Self::Flood => "flood",
-            Self::Head => "head",
-            Self::Malformed => "malformed",
-            Self::Protocol => "protocol",
-            Self::Requests => "requests",
-        }
-    }
-}
-
-/// A connection that is open for as long as this lives.
-#[derive(Debug)]
-pub struct Connected(IntGauge);
 
 impl Metrics {
     /// Registers every metric.
@@ -287,16 +221,7 @@ impl Metrics {
     }
 
     pub(super) fn listener(&self, name: &str) -> ListenerMetrics {
-        let connections = &self.connections;
-        for ending in Ending::ALL {
-            connections.ended(name, ending, 0);
-        }
-        ListenerMetrics {
-            total: connections.total.with_label_values(&[name]),
-            active: connections.active.with_label_values(&[name]),
-            refused: REFUSALS.map(|limit| connections.refused.with_label_values(&[name, limit])),
-            handshakes: self.tls.handshakes(name),
-        }
+        self.connections.listener(name, self.tls.handshakes(name))
     }
 
     pub(super) fn ocsp(&self, listener: &str) -> OcspMetrics {
@@ -308,40 +233,6 @@ impl Metrics {
         self.config
             .reloads
             .with_label_values(&[result])
-            .inc_by(times);
-    }
-}
-
-impl ConnectionMetrics {
-    fn new(register: &Register<'_>) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            total: register.counters(
-                "doorward_connections_total",
-                "Connections accepted from clients",
-                &["listener"],
-            )?,
-            refused: register.counters(
-                "doorward_connections_refused_total",
-                "Connections that were turned away, because one of these limits was reached",
-                &["listener", "limit"],
-            )?,
-            ended: register.counters(
-                "doorward_connections_ended_total",
-                "Connections of HTTP/2 that were ended for what their client did",
-                &["listener", "reason"],
-            )?,
-            active: register.gauges(
-                "doorward_connections_active",
-                "Connections of clients that are open",
-                &["listener"],
-            )?,
-        })
-    }
-
-    /// Counts so many connections of `listener` that ended so.
-    pub(super) fn ended(&self, listener: &str, ending: Ending, times: u64) {
-        self.ended
-            .with_label_values(&[listener, ending.code()])
             .inc_by(times);
     }
 }
@@ -399,7 +290,7 @@ impl Register<'_> {
         registered(self.0, IntCounterVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn gauges(
+    pub(super) fn gauges(
         &self,
         name: &str,
         help: &str,
@@ -479,39 +370,5 @@ impl UpstreamMetrics {
     /// A request is tried once more.
     pub fn retried(&self) {
         self.retries.inc();
-    }
-}
-
-impl ListenerMetrics {
-    /// A connection was accepted.
-    #[must_use]
-    pub fn connected(&self) -> Connected {
-        self.total.inc();
-        self.active.inc();
-        Connected(self.active.clone())
-    }
-
-    /// A connection was turned away because of this one of [`REFUSALS`].
-    pub fn refused(&self, limit: &str) {
-        let at = REFUSALS.iter().position(|known| *known == limit);
-        if let Some(counter) = at.and_then(|at| self.refused.get(at)) {
-            counter.inc();
-        }
-    }
-
-    /// A TLS handshake succeeded.
-    pub fn secured(&self, version: Version) {
-        self.handshakes.done(version);
-    }
-
-    /// A TLS handshake failed.
-    pub fn unsecured(&self, failure: Failure) {
-        self.handshakes.failed(failure);
-    }
-}
-
-impl Drop for Connected {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }

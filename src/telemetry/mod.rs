@@ -1,6 +1,7 @@
 //! Counts, records and warnings: every metric with its name, handles to them, the access log.
 
 pub mod access_log;
+mod connections;
 mod metrics;
 mod process;
 mod sample;
@@ -15,7 +16,8 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 pub use access_log::{AccessLog, Fields, Form, Hidden, OWN_FIELDS, Record};
-pub use metrics::{Connected, Ending, ListenerMetrics, RouteMetrics, UpstreamMetrics};
+pub use connections::{Connected, Ending, ListenerMetrics};
+pub use metrics::{RouteMetrics, UpstreamMetrics};
 pub use sample::{Recording, Sample};
 pub use spec::{AccessLogFormat, AccessLogSpec, Level, LogFormat, LogSpec, MetricsSpec, Spec};
 pub use tls::{OcspMetrics, OcspResult};

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::protocols::tls::TlsRef;
+use pingora::protocols::{Digest, TcpKeepalive};
 use pingora::tls::x509::X509;
 use pingora::upstreams::peer::{HttpPeer, Peer as _};
 use pingora::utils::tls::CertKey;

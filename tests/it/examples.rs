@@ -13,8 +13,8 @@ use std::process::Command;
 
 use super::stapling;
 use super::support::{
-    Client, DEADLINE, Gate, Gateway, Origin, Pair, Pki, Recorded, Reply, Responder, Response, Setup,
-    Tls, TlsOrigin, free_port, run, run_cli, spoken,
+    Client, DEADLINE, Gate, Gateway, Origin, Pki, Recorded, Reply, Responder, Response, Setup, Tls,
+    TlsOrigin, free_port, run, run_cli, spoken,
 };
 
 /// One test an example; a file that is not named here fails `every_example_is_exercised`.

@@ -18,7 +18,7 @@ const SERVER: &str = include_str!("server.py");
 const CLIENT: &str = include_str!("client.py");
 
 /// What the gateway may take in all.
-const PEAK_KIB_MAX: u64 = 48 * 1024;
+const PEAK_KIB_MAX: u64 = 64 * 1024;
 
 /// A server, a gateway in front of it, and what a client needs to find its way.
 struct Calls {
