@@ -15,12 +15,18 @@ const FRAME_HEAD_BYTES: usize = 9;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const PING: u8 = 6;
 const PUSH_PROMISE: u8 = 5;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const ACK: u8 = 1;
+/// A kind that is none: whoever gets one passes over it (RFC 9113 section 4.1).
+const UNKNOWN: u8 = 0xff;
+/// Where the kind stands in the head of a frame.
+const KIND_AT: usize = 3;
 
 /// How many requests a client may take back at once, and how many more in each second: all that a browser has open when
 /// somebody goes to another page, and again soon after.
@@ -35,10 +41,17 @@ pub(super) struct Conduct {
     flooding: AtomicBool,
     /// The number of the head that has begun and not ended; 0 = none.
     head: AtomicU64,
+    /// It was told that the connection is going to end.
+    leaving: AtomicBool,
     changed: Notify,
 }
 
 impl Conduct {
+    /// The client is told that the connection is going to end.
+    pub(super) fn leaves(&self) {
+        self.leaving.store(true, Ordering::Relaxed);
+    }
+
     /// Returns when the client sent more than it may, or takes longer than `header` for one head: which of the two.
     pub(super) async fn is_bad(&self, header: Duration) -> Ending {
         // Relaxed: `Notify` orders what it tells of.
@@ -106,6 +119,9 @@ pub(super) struct Follower {
     /// The frame whose payload comes is part of a head.
     of_head: bool,
     heads: u64,
+    /// The last stream that was begun, and the last that is still served after the goodbye.
+    stream: u32,
+    last: Option<u32>,
     resets: (Budget, Instant),
     idle_frames: (Budget, Instant),
 }
@@ -120,37 +136,43 @@ impl Follower {
             block: false,
             of_head: false,
             heads: 0,
+            stream: 0,
+            last: None,
             resets: (RESETS, now),
             idle_frames: (IDLE_FRAMES, now),
         }
     }
 
     /// Takes what was read next, and notes what that says of the client.
-    pub(super) fn read(&mut self, mut bytes: &[u8], conduct: &Conduct) {
-        let preface = self.preface.min(bytes.len());
-        self.preface -= preface;
-        bytes = bytes.get(preface..).unwrap_or_default();
+    ///
+    /// After the goodbye h2 passes over streams that come too late, as it should, but takes it for a mistake when one of them is
+    /// given room (WINDOW_UPDATE), and ends the connection with everything on it. Such a frame is made one of a kind that nobody
+    /// knows.
+    pub(super) fn read(&mut self, bytes: &mut [u8], conduct: &Conduct) {
+        let mut at = self.preface.min(bytes.len());
+        self.preface -= at;
         let mut good = true;
-        while !bytes.is_empty() && good {
+        while at < bytes.len() && good {
             if self.left > 0 {
-                let passed = self.left.min(bytes.len());
+                let passed = self.left.min(bytes.len() - at);
                 self.left -= passed;
-                bytes = bytes.get(passed..).unwrap_or_default();
+                at += passed;
                 continue;
             }
-            let begins = self.have == 0 && !self.block;
-            let Some((byte, rest)) = bytes.split_first() else {
-                break;
-            };
-            self.heads += u64::from(begins);
-            if let Some(place) = self.frame.get_mut(self.have) {
+            self.heads += u64::from(self.have == 0 && !self.block);
+            if let (Some(place), Some(byte)) = (self.frame.get_mut(self.have), bytes.get(at)) {
                 *place = *byte;
             }
             self.have += 1;
-            bytes = rest;
+            at += 1;
             if self.have == FRAME_HEAD_BYTES {
                 self.have = 0;
-                good = self.begin();
+                good = self.begin(conduct);
+                let kind = at.checked_sub(FRAME_HEAD_BYTES - KIND_AT);
+                let kind = kind.and_then(|kind| bytes.get_mut(kind));
+                if let (true, Some(kind)) = (self.is_too_late(), kind) {
+                    *kind = UNKNOWN;
+                }
             }
         }
         let within = self.have > 0 || self.block || self.of_head && self.left > 0;
@@ -164,9 +186,25 @@ impl Follower {
         }
     }
 
+    /// Whether the frame that begins gives room to a stream that is passed over.
+    fn is_too_late(&self) -> bool {
+        let [_, _, _, kind, _, number @ ..] = self.frame;
+        kind == WINDOW_UPDATE
+            && self
+                .last
+                .is_some_and(|last| u32::from_be_bytes(number) > last)
+    }
+
     /// The head of a frame is whole; `false`: it is one too many.
-    fn begin(&mut self) -> bool {
-        let [high, middle, low, kind, flags, ..] = self.frame;
+    fn begin(&mut self, conduct: &Conduct) -> bool {
+        let [high, middle, low, kind, flags, number @ ..] = self.frame;
+        if kind == HEADERS {
+            self.stream = self.stream.max(u32::from_be_bytes(number));
+        }
+        // h2 asks by PING whether the goodbye was heard, and nobody else asks; what came until then is served.
+        if kind == PING && flags & ACK != 0 && conduct.leaving.load(Ordering::Relaxed) {
+            self.last.get_or_insert(self.stream);
+        }
         let length = u32::from_be_bytes([0, high, middle, low]);
         self.left = usize::try_from(length).unwrap_or(usize::MAX);
         self.of_head = matches!(kind, HEADERS | CONTINUATION);
@@ -196,7 +234,7 @@ mod tests {
 
     fn greeted() -> (Follower, Conduct) {
         let (mut follower, conduct) = (Follower::new(Instant::now()), Conduct::default());
-        follower.read(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &conduct);
+        follower.read(&mut b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), &conduct);
         (follower, conduct)
     }
 
@@ -212,12 +250,12 @@ mod tests {
         for length in [1, 2, 7, 10, 1000, all.len()] {
             let (mut follower, conduct) = greeted();
             for piece in all.chunks(length) {
-                follower.read(piece, &conduct);
+                follower.read(&mut piece.to_vec(), &conduct);
             }
             assert!(!conduct.is_flooding(), "{length}");
             assert_eq!(conduct.head.load(Ordering::Relaxed), 0, "{length}");
             assert_eq!(follower.idle_frames.0.left, 800, "{length}");
-            follower.read(&one[3], &conduct);
+            follower.read(&mut one[3].clone(), &conduct);
             assert!(conduct.is_flooding(), "{length}");
         }
     }
@@ -226,7 +264,7 @@ mod tests {
     fn a_head_is_open_until_its_last_frame_is_whole() {
         let (mut follower, conduct) = greeted();
         let open = |follower: &mut Follower, bytes: &[u8]| {
-            follower.read(bytes, &conduct);
+            follower.read(&mut bytes.to_vec(), &conduct);
             conduct.head.load(Ordering::Relaxed)
         };
         let begun = open(&mut follower, &frame(HEADERS, END_STREAM, b"a"));
@@ -239,6 +277,37 @@ mod tests {
         assert_eq!(open(&mut follower, &frame(DATA, 0, b"abc")[..10]), 0);
         assert_eq!(open(&mut follower, b"bc"), 0);
         assert!(open(&mut follower, &frame(HEADERS, 0, b"")[..4]) > begun);
+    }
+
+    #[test]
+    fn room_for_streams_that_come_too_late_is_passed_over() {
+        let of = |kind, flags, stream, payload: &[u8]| {
+            let mut bytes = frame(kind, flags, payload);
+            bytes[8] = stream;
+            bytes
+        };
+        let room = |stream| of(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 9]);
+        let seen = |follower: &mut Follower, conduct: &Conduct, mut bytes: Vec<u8>| {
+            follower.read(&mut bytes, conduct);
+            bytes[KIND_AT]
+        };
+        let (mut follower, conduct) = greeted();
+        let begun = |follower: &mut Follower, stream| {
+            follower.read(&mut of(HEADERS, END_HEADERS, stream, b"a"), &conduct);
+        };
+        begun(&mut follower, 3);
+        follower.read(&mut of(PING, ACK, 0, &[0; 8]), &conduct);
+        begun(&mut follower, 5);
+        assert_eq!(seen(&mut follower, &conduct, room(5)), WINDOW_UPDATE);
+        conduct.leaves();
+        begun(&mut follower, 7);
+        follower.read(&mut of(PING, ACK, 0, &[0; 8]), &conduct);
+        begun(&mut follower, 9);
+        for stream in [0, 3, 7] {
+            assert_eq!(seen(&mut follower, &conduct, room(stream)), WINDOW_UPDATE);
+        }
+        assert_eq!(seen(&mut follower, &conduct, room(9)), UNKNOWN);
+        assert_eq!(seen(&mut follower, &conduct, of(DATA, 0, 9, b"a")), DATA);
     }
 
     #[test]

@@ -75,7 +75,7 @@ impl AsyncRead for Frames {
         }
         let before = buf.filled().len();
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
-        let new = buf.filled().get(before..).unwrap_or_default();
+        let new = buf.filled_mut().get_mut(before..).unwrap_or_default();
         if !new.is_empty() {
             this.follower.read(new, &this.conduct);
         }

@@ -161,7 +161,7 @@ async fn requests(
         let accepted = tokio::select! {
             biased;
             () = presence.asked_to_stop(), if !going => {
-                connection.graceful_shutdown();
+                leave(connection, conduct);
                 going = true;
                 continue;
             }
@@ -172,7 +172,7 @@ async fn requests(
                 if going {
                     return None;
                 }
-                connection.graceful_shutdown();
+                leave(connection, conduct);
                 going = true;
                 continue;
             }
@@ -206,7 +206,7 @@ async fn requests(
         let retired = listener.is_none_or(|listener| listener.retired);
         let enough = served >= clients.requests || retired || shared.pressure.is_high();
         if enough && !going {
-            connection.graceful_shutdown();
+            leave(connection, conduct);
             going = true;
         }
     }
@@ -234,6 +234,12 @@ fn end(ending: Ending, arrival: &Arrival, shared: &Shared) {
         let telemetry = &shared.telemetry;
         telemetry.connection_ended(&listener.name, ending, arrival.peer);
     }
+}
+
+/// Tells the client that nothing new is served here; what it asked for until it heard that is.
+fn leave(connection: &mut Connection<Stream, Bytes>, conduct: &Conduct) {
+    conduct.leaves();
+    connection.graceful_shutdown();
 }
 
 /// Ends a connection whose client asks for too much, or for nothing.

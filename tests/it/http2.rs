@@ -348,6 +348,45 @@ fn a_connection_says_goodbye_after_a_thousand_requests() {
     }
 }
 
+/// A client may be late to hear it: its new streams are passed over, and so is the room it gives them.
+#[test]
+fn what_comes_behind_the_goodbye_disturbs_nobody() {
+    let gate = super::support::Gate::new();
+    let held = gate.clone();
+    let origin =
+        Origin::answer(move |_| Reply::gated_length(200, &[], &[b"{\"status\":200}"], &held));
+    let limits = ", protocols: [h2c], limits: { requests_per_connection: 2 }";
+    let gateway = setup(&origin, limits).spawn();
+    let mut client = Frames::connect(gateway.addr());
+    let begun = [(); 2].map(|()| client.begin(&get(&[]), frames::END_STREAM));
+    origin.wait_for(2);
+    let mut goodbyes = Vec::new();
+    while goodbyes.len() < 2 {
+        let frame = client.frame().expect("a goodbye");
+        if frame.kind == frames::GOAWAY {
+            goodbyes.push(u32::from_be_bytes(frame.payload[..4].try_into().unwrap()));
+        }
+    }
+    assert_eq!(goodbyes, [i32::MAX.unsigned_abs(), begun[1]]);
+    let late = client.begin(&get(&[]), frames::END_STREAM);
+    client.send(frames::WINDOW_UPDATE, 0, late, &[0, 0, 0, 9]);
+    client.send(frames::PING, 0, 0, &[7; 8]);
+    loop {
+        let frame = client.frame().expect("the connection goes on");
+        if frame.kind == frames::PING && frame.payload == [7; 8] {
+            break;
+        }
+    }
+    gate.open();
+    let mut left = begun.to_vec();
+    while !left.is_empty() {
+        let frame = client.frame().expect("both answers");
+        let cut = frame.kind == frames::RST_STREAM && begun.contains(&frame.stream);
+        assert!(!cut, "stream {}: {:?}", frame.stream, frame.payload);
+        left.retain(|stream| *stream != frame.stream || frame.flags & frames::END_STREAM == 0);
+    }
+}
+
 #[test]
 fn a_stop_lets_streams_end() {
     let gate = super::support::Gate::new();
