@@ -360,7 +360,9 @@ pub fn suggest<'a, I: IntoIterator<Item = &'a str>>(word: &str, known: I) -> Opt
     let mut best: Option<(f64, &str)> = None;
     for candidate in known {
         let score = strsim::jaro_winkler(&word.to_lowercase(), &candidate.to_lowercase());
-        if best.is_none_or(|(top, _)| score > top) {
+        // Of two that are as near the first by name, in whatever order they come: the same mistake has the same mend.
+        let nearer = |(top, name): (f64, &str)| score > top || score >= top && candidate < name;
+        if best.is_none_or(nearer) {
             best = Some((score, candidate));
         }
     }
