@@ -20,7 +20,7 @@ from callgrind import load
 from run import certificate, target
 
 FIGURES = Path(__file__).resolve().parent / "instructions.json"
-REQUESTS = 1000
+REQUESTS = 300
 # What runs by the clock belongs to no request; under callgrind the clock runs fast.
 BACKGROUND = ("server::pressure::Pressure::watch", "TimerManager::clock_thread")
 # More than this above the figure that is written down is a finding.
