@@ -9,6 +9,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
+use super::support::frames::WINDOW_UPDATE;
 use super::support::{Client, DEADLINE, Frames, Gateway, Origin, Reply, Setup, get, scale};
 
 fn before(origin: &Origin, listener: &str) -> Gateway {
@@ -120,6 +121,8 @@ fn a_stream_too_many_gets_429_and_its_connection_goes_on() {
     );
     let began = Instant::now();
     let mut client = Frames::connect(gateway.addr());
+    // Room for all answers of the connection.
+    client.send(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0, 0]);
     let fields = [
         (":method", "GET"),
         (":scheme", "http"),
