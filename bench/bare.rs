@@ -3,7 +3,6 @@
 //! The same Pingora, TLS library, allocator and profile as Doorward; no routes, no metrics, no log.
 
 use async_trait::async_trait;
-use mimalloc::MiMalloc;
 use pingora::apps::HttpServerOptions;
 use pingora::http::RequestHeader;
 use pingora::listeners::tls::TlsSettings;
@@ -12,9 +11,6 @@ use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{HttpProxy, ProxyHttp, Session, http_proxy_service};
-
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 struct Bare(HttpPeer);
 

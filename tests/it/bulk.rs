@@ -15,7 +15,7 @@ const MIB: u64 = 1024 * 1024;
 const GIB: u64 = 1024 * MIB;
 
 /// However much passes through, the gateway's memory grows by less than this.
-const GROWTH_MAX_KIB: u64 = 32 * 1024;
+const GROWTH_MAX_KIB: u64 = 16 * 1024;
 
 /// What the buffers of the kernel between an origin and a client hold at most (4 MiB to send and 32 MiB to receive, on
 /// both sides of the gateway), and something for the gateway's own.

@@ -14,7 +14,7 @@ use super::support::{Client, DEADLINE, Frames, Gateway, Origin, Pki, Reply, Setu
 const IDLE_MAX: u64 = 16 * 1024;
 /// With TLS and in HTTP/2, what their libraries keep for as long as a connection lives comes on top.
 const IDLE_TLS_MAX: u64 = 48 * 1024;
-const IDLE_HTTP2_MAX: u64 = 72 * 1024;
+const IDLE_HTTP2_MAX: u64 = 40 * 1024;
 
 /// The memory that is the process's own, in bytes; of the program's file there are other users.
 fn held(gateway: &Gateway) -> u64 {
