@@ -5,11 +5,10 @@
     reason = "a test stops at the first thing that is not as expected"
 )]
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::support::{Early, Ended, Gate, Gateway, Origin, Reply, Script, get, run_cli};
+use super::support::{Early, Ended, Gate, Gateway, Origin, Reply, Script, dribbling, get, run_cli};
 
 /// The catch-all in front of one target, with clauses of the upstream and of the route.
 fn before(target: &str, upstream: &str, route: &str) -> Gateway {
@@ -18,29 +17,6 @@ fn before(target: &str, upstream: &str, route: &str) -> Gateway {
          upstreams: {{ o: {{ targets: [{{ url: \"{target}\" }}]{upstream} }} }}\n\
          routes: [{{ name: all, match: {{ path_prefix: / }}, upstream: o{route} }}]\n"
     ))
-}
-
-/// A target that reads a request and then writes these bytes, one at a time with a pause after each, for as long as
-/// somebody reads.
-fn dribbling(bytes: &'static [u8], pause: Duration) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().take(64) {
-            let mut stream: TcpStream = stream.unwrap();
-            std::thread::spawn(move || {
-                let mut head = [0; 4096];
-                let read = stream.read(&mut head).unwrap_or(0);
-                for byte in bytes.iter().take(if read > 0 { usize::MAX } else { 0 }) {
-                    if stream.write_all(&[*byte]).is_err() {
-                        return;
-                    }
-                    std::thread::sleep(pause);
-                }
-            });
-        }
-    });
-    addr
 }
 
 /// The answer to one GET, and how long it took.
@@ -57,7 +33,7 @@ fn about(took: Duration, expected: u64) {
     assert!(took < expected + Duration::from_secs(2), "{took:?}");
 }
 
-const ENDLESS_HEAD: &[u8] = b"HTTP/1.1 200 OK\r\nx-padding: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\ncontent-length: 0\r\n\r\n";
+const ENDLESS_HEAD: &str = "HTTP/1.1 200 OK\r\nx-padding: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\ncontent-length: 0\r\n\r\n";
 
 #[test]
 fn a_head_that_dribbles_is_504_at_the_total_deadline() {
@@ -196,7 +172,7 @@ fn a_body_that_stops_is_cut_between_bytes() {
 
 #[test]
 fn a_written_total_holds_to_the_last_byte() {
-    static BODY: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    static BODY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     let target = dribbling(BODY, Duration::from_millis(15));
     let url = format!("http://{target}");
     let gateway = before(&url, ", timeouts: { total: 900ms }", "");

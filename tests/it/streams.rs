@@ -7,36 +7,15 @@
     reason = "a test stops at the first thing that is not as expected"
 )]
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::support::frames::{DATA, END_STREAM, RST_STREAM, WINDOW_UPDATE};
-use super::support::{DEADLINE, Frames, Gateway, Origin, Outcome, Pki, Reply, Setup, run};
+use super::support::{
+    DEADLINE, Frames, Gateway, Origin, Outcome, Pki, Reply, Setup, dribbling, run,
+};
 
 const SLOW_HEAD: &str = "HTTP/1.1 200 OK\r\nx-padding: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\ncontent-length: 9\r\n\r\n";
-
-/// A target that reads a head and then writes these bytes, one at a time with a pause after each.
-fn dribbling(bytes: &'static str, pause: Duration) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let addr = listener.local_addr().unwrap();
-    std::thread::spawn(move || {
-        for stream in listener.incoming().take(64) {
-            let mut stream: TcpStream = stream.unwrap();
-            std::thread::spawn(move || {
-                let read = stream.read(&mut [0; 4096]).unwrap_or(0);
-                for byte in bytes.bytes().take(if read > 0 { usize::MAX } else { 0 }) {
-                    if stream.write_all(&[byte]).is_err() {
-                        return;
-                    }
-                    std::thread::sleep(pause);
-                }
-            });
-        }
-    });
-    addr
-}
 
 /// The same routes behind TLS and without it, in front of one target.
 fn both(target: &str, upstream: &str, clients: &str) -> Gateway {
@@ -58,6 +37,7 @@ fn both(target: &str, upstream: &str, clients: &str) -> Gateway {
 /// What curl says of one request over HTTP/2.
 struct Told {
     status: String,
+    /// From when the connection was there.
     took: Duration,
     head: String,
     body: String,
@@ -71,7 +51,7 @@ fn ask(gateway: &Gateway, listener: &str, path: &str, options: &[&str]) -> Told 
     let scheme = if secure { "https" } else { "http" };
     let mut command = Command::new("curl");
     command.args(["-sS", "-o", "body", "-D", "head", "--cacert", "ca.pem"]);
-    command.args(["-w", "%{http_version} %{response_code} %{time_total}"]);
+    command.args(["-w", "%{http_version} %{response_code} %{time_pretransfer} %{time_total}"]);
     command.args(["--resolve", &format!("a.test:{port}:127.0.0.1")]);
     command.arg(if secure {
         "--http2"
@@ -84,14 +64,15 @@ fn ask(gateway: &Gateway, listener: &str, path: &str, options: &[&str]) -> Told 
         DEADLINE,
     );
     let said: Vec<&str> = done.stdout.split(' ').collect();
-    let [version, status, seconds] = said[..] else {
+    let [version, status, asked, ended] = said[..] else {
         panic!("{}{}", done.stdout, done.stderr);
     };
     assert_eq!(version, "2", "{}", done.stderr);
+    let seconds = |said: &str| Duration::from_secs_f64(said.parse().unwrap());
     let read = |name| std::fs::read_to_string(gateway.dir().join(name)).unwrap_or_default();
     Told {
         status: status.to_owned(),
-        took: Duration::from_secs_f64(seconds.parse().unwrap()),
+        took: seconds(ended) - seconds(asked),
         head: read("head"),
         body: read("body"),
     }
