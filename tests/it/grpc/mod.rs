@@ -18,7 +18,7 @@ const SERVER: &str = include_str!("server.py");
 const CLIENT: &str = include_str!("client.py");
 
 /// What the gateway may take in all.
-const PEAK_KIB_MAX: u64 = 64 * 1024;
+const PEAK_KIB_MAX: u64 = 48 * 1024;
 
 /// A server, a gateway in front of it, and what a client needs to find its way.
 struct Calls {
@@ -73,12 +73,7 @@ impl Calls {
                     ", protocol: http2, tls: { ca_file: ca.pem, server_name: grpc.test }",
                 ),
             ),
-            By::Plain => (
-                &[][..],
-                // All calls of a test by one connection: how one ends is another matter.
-                ", protocols: [http1, h2c], limits: { requests_per_connection: 1000000 }",
-                ("h2c", ""),
-            ),
+            By::Plain => (&[][..], ", protocols: [http1, h2c]", ("h2c", "")),
         };
         let (server, addr) = server(&dir, args);
         let gateway = Setup::new(&config(

@@ -12,8 +12,8 @@ OPTIONS = [
     ("grpc.max_send_message_length", -1),
     ("grpc.so_reuseport", 0),
 ]
-# What became of calls that were taken back or ran out of time: told to who asks.
-ENDED = {"cancelled": 0}
+# How many streams are open: told to who asks.
+STREAMS = {"open": 0}
 LOCK = threading.Lock()
 
 
@@ -22,12 +22,14 @@ def read(message):
     return json.loads(message[4 : 4 + size])
 
 
-def watch(context, begun):
-    def over():
+def count(context):
+    def add(change):
         with LOCK:
-            ENDED["cancelled"] += not begun.is_set()
+            STREAMS["open"] += change
 
-    context.add_callback(over)
+    add(1)
+    if not context.add_callback(lambda: add(-1)):
+        add(-1)
 
 
 def metadata(context):
@@ -60,10 +62,8 @@ def unary(message, context):
 
 
 def client_stream(messages, context):
-    done = threading.Event()
-    watch(context, done)
+    count(context)
     total = sum(len(message) for message in messages)
-    done.set()
     return total.to_bytes(8, "big")
 
 
@@ -77,8 +77,7 @@ def server_stream(message, context):
 
 
 def duplex(messages, context):
-    done = threading.Event()
-    watch(context, done)
+    count(context)
     metadata(context)
     for message in messages:
         asked = read(message)
@@ -89,16 +88,15 @@ def duplex(messages, context):
             time.sleep(asked["first_sleep"])
         for size in asked["sizes"]:
             yield b"d" * size
-    done.set()
 
 
 def echo(messages, context):
     yield from messages
 
 
-def ended(message, context):
+def streams(message, context):
     with LOCK:
-        return json.dumps(ENDED).encode()
+        return json.dumps(STREAMS).encode()
 
 
 def caller(message, context):
@@ -116,7 +114,7 @@ def main():
             "ServerStream": kinds.unary_stream_rpc_method_handler(server_stream),
             "Duplex": kinds.stream_stream_rpc_method_handler(duplex),
             "Echo": kinds.stream_stream_rpc_method_handler(echo),
-            "Ended": kinds.unary_unary_rpc_method_handler(ended),
+            "Streams": kinds.unary_unary_rpc_method_handler(streams),
             "Caller": kinds.unary_unary_rpc_method_handler(caller),
         })
     ])
