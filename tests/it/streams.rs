@@ -51,7 +51,10 @@ fn ask(gateway: &Gateway, listener: &str, path: &str, options: &[&str]) -> Told 
     let scheme = if secure { "https" } else { "http" };
     let mut command = Command::new("curl");
     command.args(["-sS", "-o", "body", "-D", "head", "--cacert", "ca.pem"]);
-    command.args(["-w", "%{http_version} %{response_code} %{time_pretransfer} %{time_total}"]);
+    command.args([
+        "-w",
+        "%{http_version} %{response_code} %{time_pretransfer} %{time_total}",
+    ]);
     command.args(["--resolve", &format!("a.test:{port}:127.0.0.1")]);
     command.arg(if secure {
         "--http2"
