@@ -22,6 +22,7 @@ class Setup:
     routes: int = 1
     workers: int = 1
     bulk: bool = False
+    origin: str = ""  # another one than the cheap one: `calls` of gRPC, or `sockets`
     clauses: str = ""  # Doorward only: further clauses of its routes
 
 
@@ -36,9 +37,14 @@ class Ground:
     doorward: Path
     bare: Path
     envoy: Path | None
+    echo: object = None  # a running `Echo`
     proxy_cores: str = "0"
     serial: int = 0
     problems: dict = field(default_factory=dict)
+
+    def origin(self, setup):
+        """The port of the origin that a setup is for."""
+        return self.echo.ports[setup.origin] if setup.origin else self.upstream
 
     def fresh(self, name):
         """A folder nobody else uses."""
@@ -73,6 +79,7 @@ def doorward(ground, folder, setup, ports):
     limits = {"connections": CONNECTIONS, "connections_per_ip": CONNECTIONS, "requests_per_connection": MANY}
     limits = json.dumps(limits)
     tls = {"certificates": [{"cert_file": str(ground.certificate), "key_file": str(ground.key)}], "unknown_name": "use_default"}
+    scheme = "h2c" if setup.origin == "calls" else "http"
     lines = [
         "version: 1",
         f"runtime: {{ threads: {setup.workers} }}",
@@ -80,7 +87,7 @@ def doorward(ground, folder, setup, ports):
         f'  plain: {{ address: "127.0.0.1:{ports.plain}", protocols: [http1, h2c], limits: {limits} }}',
         f'  secure: {{ address: "127.0.0.1:{ports.tls}", limits: {limits}, tls: {json.dumps(tls)} }}',
         f"telemetry: {{ access_log: {json.dumps(log)} }}",
-        f'upstreams: {{ up: {{ targets: [{{ url: "http://127.0.0.1:{ground.upstream}" }}] }} }}',
+        f'upstreams: {{ up: {{ targets: [{{ url: "{scheme}://127.0.0.1:{ground.origin(setup)}" }}] }} }}',
         "routes:",
     ]
     for index, prefix in enumerate(prefixes(setup)):
@@ -93,8 +100,8 @@ def doorward(ground, folder, setup, ports):
 
 
 def bare(ground, folder, setup, ports):
-    if setup.log or setup.routes > 1:
-        raise CannotRun("a bare Pingora has no routes and no log")
+    if setup.log or setup.routes > 1 or setup.origin:
+        raise CannotRun("a bare Pingora has no routes, no log and one origin")
     words = [f"127.0.0.1:{ground.upstream}", f"127.0.0.1:{ports.plain}", f"127.0.0.1:{ports.tls}"]
     return [str(ground.bare), *words, str(ground.certificate), str(ground.key), str(setup.workers)]
 
@@ -168,7 +175,7 @@ frontend all
   {form if setup.log else ""}
   {route}
 backend up
-  server up 127.0.0.1:{ground.upstream} pool-max-conn {POOL}
+  server up 127.0.0.1:{ground.origin(setup)} pool-max-conn {POOL} {"proto h2" if setup.origin == "calls" else ""}
 """
     )
     return [program("haproxy"), "-f", str(config)]
@@ -188,6 +195,8 @@ def envoy(ground, folder, setup, ports):
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
     }
+    if setup.origin == "sockets":
+        manager["upgrade_configs"] = [{"upgrade_type": "websocket"}]
     if setup.log:
         words = {"time": "START_TIME", "client": "DOWNSTREAM_REMOTE_ADDRESS", "method": "REQ(:METHOD)", "path": "REQ(:PATH)"}
         words |= {"status": "RESPONSE_CODE", "sent": "BYTES_SENT", "took": "DURATION", "target": "UPSTREAM_HOST"}
@@ -209,8 +218,11 @@ def envoy(ground, folder, setup, ports):
         "name": "up",
         "type": "STATIC",
         "circuit_breakers": {"thresholds": [{"max_connections": 20000, "max_pending_requests": 20000, "max_requests": 20000}]},
-        "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(ground.upstream)}}]}]},
+        "load_assignment": {"cluster_name": "up", "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(ground.origin(setup))}}]}]},
     }
+    if setup.origin == "calls":
+        options = {"@type": kind + "extensions.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": {"http2_protocol_options": {}}}
+        cluster["typed_extension_protocol_options"] = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options}
     listeners = [listener("plain", ports.plain, {"filters": filters}), listener("secure", ports.tls, secure)]
     config = folder / "envoy.json"
     config.write_text(json.dumps({"static_resources": {"listeners": listeners, "clusters": [cluster]}}))
@@ -246,7 +258,7 @@ class Proxy:
     """A running proxy."""
 
     def __init__(self, ground, kind, setup=Setup(), wrapper=()):
-        self.kind, self.setup, self.began = kind, setup, time.monotonic()
+        self.ground, self.kind, self.setup, self.began = ground, kind, setup, time.monotonic()
         if kind == "direct":
             self.process, self.ports = None, Ports(ground.upstream, ground.upstream, 0)
             return
@@ -344,4 +356,22 @@ http {{
 
     def __exit__(self, *_):
         self.process.terminate()
+        self.process.wait()
+
+
+class Echo:
+    """An origin of our own that gives back what it gets: calls of gRPC, and messages of WebSockets."""
+
+    def __init__(self, program, cores="1"):
+        calls, sockets = free_ports(2)
+        self.program, self.ports = program, {"calls": calls, "sockets": sockets}
+        command = [str(program), "serve", str(calls), str(sockets)]
+        self.process = subprocess.Popen(["taskset", "-c", cores, *command], stdin=subprocess.DEVNULL)
+        self.pid = self.process.pid
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
         self.process.wait()

@@ -15,7 +15,7 @@ import charts
 import measure
 import report
 from measure import interleaved, sample
-from peers import Ground, Proxy, Upstream, free_ports
+from peers import Echo, Ground, Proxy, Upstream, free_ports
 from singles import SINGLES, running, stop
 from workloads import WORKLOADS
 
@@ -51,9 +51,9 @@ def target():
 
 
 def built(options):
-    """Builds what is measured, in the profile of releases; returns Doorward, the bare proxy and the generator."""
+    """Builds what is measured, in the profile of releases; returns Doorward, the bare proxy, the generator and the echo."""
     cargo = shutil.which("cargo") or str(Path.home() / ".cargo/bin/cargo")
-    command = [cargo, "build", "--release", "--locked", "--bench", "bare", "--bench", "load", "--message-format", "json-render-diagnostics"]
+    command = [cargo, "build", "--release", "--locked", "--bench", "bare", "--bench", "load", "--bench", "echo", "--message-format", "json-render-diagnostics"]
     if not options.doorward:
         command += ["--bin", "doorward"]
     environment = os.environ | {"CARGO_TARGET_DIR": str(target())}
@@ -63,7 +63,7 @@ def built(options):
         told = json.loads(line)
         if told.get("executable"):
             found[told["target"]["name"]] = told["executable"]
-    return Path(found["doorward"]), Path(found["bare"]), Path(found["load"])
+    return (Path(found[name]) for name in ("doorward", "bare", "load", "echo"))
 
 
 def envoy(problems):
@@ -97,6 +97,7 @@ def certificate(folder):
 
 def row(workload, ground, upstream, options):
     """Every contestant of a workload, interleaved. What cannot run says why."""
+    upstream = ground.echo if workload.origin else upstream
     wanted = workload.contestants
     if options.peers:
         wanted = {label: one for label, one in wanted.items() if label.startswith("doorward") or label in options.peers}
@@ -121,7 +122,7 @@ def main():
     options = arguments()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    doorward, bare, options.load = built(options)
+    doorward, bare, options.load, echo = built(options)
     problems = {}
     out = options.out or target() / "bench"
     out.mkdir(parents=True, exist_ok=True)
@@ -135,7 +136,7 @@ def main():
         cert, key = certificate(folder)
         ground = Ground(folder, free_ports(1)[0], cert, key, doorward, bare, envoy(problems), problems=problems)
         run["versions"] = report.versions(ground)
-        with Upstream(ground) as upstream:
+        with Upstream(ground) as upstream, Echo(echo) as ground.echo:
             with Proxy(ground, "direct") as direct:
                 direct.wait()
             for workload in WORKLOADS:

@@ -18,6 +18,7 @@ class Workload:
     title: str
     generator: object
     contestants: dict
+    origin: str = ""
 
 
 def wrk(path, tls=False, script=None, connections=CONNECTIONS):
@@ -60,6 +61,26 @@ def h2load(tls):
     return run
 
 
+def calls(proxy, seconds, folder):
+    """Unary calls of gRPC that get their 64 bytes back, 32 at a time over eight connections."""
+    message = folder / "message"
+    message.write_bytes(bytes([0, 0, 0, 0, 64]) + b"x" * 64)
+    command = [program("h2load"), "-t", "1", "-c", "8", "-m", "4", "-D", str(seconds), "-d", str(message)]
+    command += ["-H", "content-type: application/grpc", "-H", "te: trailers"]
+    text = generate([*command, f"http://127.0.0.1:{proxy.ports.h2c}/echo.Echo/Unary"])
+    found = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", text)
+    if not found:
+        return 0, 0, {"said": text[-300:]}
+    return int(found.group(1)), sum(int(found.group(index)) for index in (2, 3, 4)), {}
+
+
+def sockets(proxy, seconds, _):
+    """Messages of 64 bytes on WebSockets, each as soon as the last one is back."""
+    text = generate([str(proxy.ground.echo.program), "ask", f"127.0.0.1:{proxy.ports.plain}", str(CONNECTIONS), str(seconds)])
+    found = re.search(r"(\d+) messages, (\d+) connections failed", text)
+    return (int(found.group(1)), int(found.group(2)), {}) if found else (0, 0, {"said": text[-300:]})
+
+
 def ab(proxy, seconds, _):
     """A new TLS connection for each request, without resumption."""
     command = [program("ab"), "-q", "-c", "8", "-t", str(max(1, int(seconds))), "-n", "1000000", "-s", "10"]
@@ -79,6 +100,8 @@ def each(peers, **setup):
 POST = 'wrk.method = "POST"\nwrk.body = string.rep("x", 10240)\nwrk.headers["content-type"] = "application/octet-stream"\n'
 TUNED = {"nginx tuned": ("nginx", Setup(bulk=True))}
 PLAIN = {"doorward, no log": ("doorward", Setup())}
+# With limits to its messages Doorward follows the frames.
+FOLLOWED = {"doorward, message cap": ("doorward", Setup(origin="sockets", clauses="websocket: { max_message: 1MiB }"))}
 
 WORKLOADS = [
     Workload("h1", "GET 1 KiB over HTTP/1.1", wrk("/1k"), each(PEERS) | {"direct": ("direct", Setup())}),
@@ -90,5 +113,7 @@ WORKLOADS = [
     Workload("post10k", "POST 10 KiB", wrk("/post", script=POST), each(PEERS)),
     Workload("100k", "GET 100 KiB", wrk("/100k"), each(PEERS) | TUNED),
     Workload("10m", "GET 10 MiB", wrk("/10m", connections=8), each(PEERS) | TUNED),
+    Workload("grpc", "a unary call of gRPC, 64 bytes both ways", calls, each(["haproxy", "envoy"], origin="calls"), "calls"),
+    Workload("websocket", "a message of 64 bytes there and back", sockets, each(["haproxy", "envoy"], origin="sockets") | FOLLOWED, "sockets"),
     Workload("routes", "GET 1 KiB, one of 1,000 routes", wrk(None), each(["nginx", "haproxy", "envoy"], routes=1000) | {"doorward, one route": ("doorward", Setup())}),
 ]
