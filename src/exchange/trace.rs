@@ -46,12 +46,25 @@ impl TraceContext {
     /// `traceparent` for the upstream.
     #[must_use]
     pub fn header(&self) -> Option<HeaderValue> {
-        let flags = u8::from(self.sampled);
-        HeaderValue::from_str(&format!(
-            "00-{:032x}-{:016x}-{flags:02x}",
-            self.trace, self.span
-        ))
-        .ok()
+        let mut line = *b"00-................................-................-00";
+        hex(line.get_mut(3..35)?, &self.trace.to_be_bytes());
+        hex(line.get_mut(36..52)?, &self.span.to_be_bytes());
+        *line.last_mut()? = b'0' + u8::from(self.sampled);
+        HeaderValue::from_bytes(&line).ok()
+    }
+}
+
+/// Writes two digits for each byte.
+fn hex(out: &mut [u8], bytes: &[u8]) {
+    let digit = |number: u8| {
+        if number < 10 {
+            b'0' + number
+        } else {
+            b'a' + number - 10
+        }
+    };
+    for (digits, byte) in out.chunks_exact_mut(2).zip(bytes) {
+        digits.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
     }
 }
 
@@ -101,6 +114,11 @@ mod tests {
             "{header}"
         );
         assert!(!header.contains("00f067aa0ba902b7"));
+        let span = format!("{:016x}", context.span);
+        assert_eq!(
+            header,
+            format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{span}-01")
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What the upstream gets. What a client could forge is taken off first, then ours is set.
 
 use http::header::{EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TRANSFER_ENCODING, VIA};
-use http::{HeaderMap, HeaderValue, Uri, Version};
+use http::{HeaderValue, Uri, Version};
 use smallvec::SmallVec;
 
 use crate::exchange::{Exchange, Fault, Headers, RequestHead};
@@ -59,6 +59,9 @@ const OUR_PREFIXES: &[&str] = &[
     "x-ssl-client-",
 ];
 
+/// Most lines of ours are shorter.
+const LINE_BYTES: usize = 128;
+
 /// Writes the head of the request that goes upstream. `via` is our name.
 ///
 /// # Errors
@@ -83,6 +86,14 @@ pub fn write(head: &mut RequestHead, via: &str, exchange: &Exchange) -> Result<(
 }
 
 fn is_ours(name: &str) -> bool {
+    // Most headers begin with another letter than any of ours.
+    matches!(
+        name.as_bytes().first(),
+        Some(b'c' | b'f' | b'r' | b't' | b'x')
+    ) && is_listed(name)
+}
+
+fn is_listed(name: &str) -> bool {
     OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || OURS.contains(&name)
 }
 
@@ -143,14 +154,19 @@ fn forwarded(head: &mut RequestHead, exchange: &Exchange) -> Result<(), Fault> {
     );
     let asked = exchange.asked_host.clone();
     if let Some(client) = &exchange.client {
-        head.set(&X_FORWARDED_FOR, value(&client.x_forwarded_for())?);
-        head.set(&X_REAL_IP, value(&client.client.to_string())?);
+        let mut line = String::with_capacity(LINE_BYTES);
+        client.x_forwarded_for(&mut line);
+        head.set(&X_FORWARDED_FOR, value(&line)?);
+        let first = line.split(',').next().unwrap_or_default();
+        head.set(&X_REAL_IP, value(first)?);
+        line.clear();
         let host = asked
             .as_ref()
             .and_then(|host| host.to_str().ok())
             .unwrap_or_default();
         let host = client.host.as_deref().unwrap_or(host);
-        head.set(&FORWARDED, value(&client.forwarded(scheme, host))?);
+        client.forwarded(scheme, host, &mut line);
+        head.set(&FORWARDED, value(&line)?);
         head.set(&X_FORWARDED_HOST, value(host)?);
     } else if let Some(host) = asked {
         head.set(&X_FORWARDED_HOST, host);
@@ -172,26 +188,17 @@ fn add_via(head: &mut RequestHead, name: &str, received: Version) -> Result<(), 
     } else {
         "1.1"
     };
-    let ours = format!("{received} {name}");
-    let line = match known_hops(&head.headers) {
-        Some(before) => format!("{before}, {ours}"),
-        None => ours,
-    };
+    let mut line = String::with_capacity(LINE_BYTES);
+    let known = head.headers.get_all(VIA).iter();
+    for before in known.filter_map(|line| line.to_str().ok()) {
+        line.push_str(before);
+        line.push_str(", ");
+    }
+    for word in [received, " ", name] {
+        line.push_str(word);
+    }
     head.set(&VIA, value(&line)?);
     Ok(())
-}
-
-fn known_hops(headers: &HeaderMap) -> Option<String> {
-    let lines: SmallVec<[&str; 2]> = headers
-        .get_all(VIA)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .collect();
-    if lines.is_empty() {
-        None
-    } else {
-        Some(lines.join(", "))
-    }
 }
 
 /// The upstream's span hangs below ours (W3C Trace Context).

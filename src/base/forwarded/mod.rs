@@ -1,7 +1,5 @@
 //! Who the client is, when proxies stand before the gateway, and what the next hop is told about it.
 
-use std::borrow::Cow;
-use std::fmt;
 use std::net::IpAddr;
 
 use http::HeaderMap;
@@ -13,6 +11,9 @@ use super::net::{NetSet, canonical_ip};
 mod element;
 #[cfg(test)]
 mod tests;
+mod told;
+
+pub use told::forwarded_for;
 
 /// How many hops are walked; a longer chain of trusted proxies is a loop or a trick.
 const HOPS_MAX: usize = 16;
@@ -127,44 +128,6 @@ impl ClientChain {
     /// From the client to the peer of the socket; what no trusted proxy vouches for is not in it.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
         self.hops.iter().rev().copied().chain([self.peer])
-    }
-
-    /// The value of `X-Forwarded-For` for the next hop.
-    #[must_use]
-    pub fn x_forwarded_for(&self) -> String {
-        let mut out = String::new();
-        for address in self.addresses() {
-            append(&mut out, ", ", format_args!("{address}"));
-        }
-        out
-    }
-
-    /// The value of `Forwarded` (RFC 7239) for the next hop; `scheme` and `host` are what the client used.
-    #[must_use]
-    pub fn forwarded(&self, scheme: Scheme, host: &str) -> String {
-        let mut out = String::new();
-        for address in self.addresses() {
-            let first = out.is_empty();
-            append(&mut out, ", ", format_args!("{}", forwarded_for(address)));
-            if first {
-                let host = quoted(host);
-                append(
-                    &mut out,
-                    ";",
-                    format_args!("host={host};proto={}", scheme.as_str()),
-                );
-            }
-        }
-        out
-    }
-}
-
-/// The `for` pair of an element of `Forwarded`; IPv6 in brackets and quotes (RFC 7239 §6).
-#[must_use]
-pub fn forwarded_for(client: IpAddr) -> String {
-    match canonical_ip(client) {
-        IpAddr::V4(ip) => format!("for={ip}"),
-        IpAddr::V6(ip) => format!("for=\"[{ip}]\""),
     }
 }
 
@@ -282,28 +245,4 @@ fn agreed<T: PartialEq>(new: Option<T>, old: Option<T>) -> (Option<T>, bool) {
         (Some(one), Some(other)) if one != other => (None, true),
         _ => (new.or(old), false),
     }
-}
-
-fn append(out: &mut String, between: &str, part: fmt::Arguments<'_>) {
-    if !out.is_empty() {
-        out.push_str(between);
-    }
-    out.push_str(&part.to_string());
-}
-
-/// A token as it stands, all else as a quoted string (RFC 9110 §5.6.4).
-fn quoted(text: &str) -> Cow<'_, str> {
-    if !text.is_empty() && text.bytes().all(element::is_token) {
-        return Cow::Borrowed(text);
-    }
-    let mut out = String::with_capacity(text.len() + 2);
-    out.push('"');
-    for c in text.chars().filter(|c| !c.is_control()) {
-        if matches!(c, '"' | '\\') {
-            out.push('\\');
-        }
-        out.push(c);
-    }
-    out.push('"');
-    Cow::Owned(out)
 }

@@ -29,11 +29,23 @@ fn resolve(peer: &str, headers: &[(&'static str, &str)]) -> ClientChain {
     ClientChain::resolve(peer.parse().unwrap(), &trusted(), &map)
 }
 
+fn x_forwarded_for(client: &ClientChain) -> String {
+    let mut line = String::new();
+    client.x_forwarded_for(&mut line);
+    line
+}
+
+fn forwarded(client: &ClientChain, scheme: Scheme, host: &str) -> String {
+    let mut line = String::new();
+    client.forwarded(scheme, host, &mut line);
+    line
+}
+
 /// The client, and the chain that the next hop is told.
 fn check(headers: &[(&'static str, &str)], client: &str, next: &str) {
     let found = resolve("10.0.0.1", headers);
     assert_eq!(found.client.to_string(), client, "{headers:?}");
-    assert_eq!(found.x_forwarded_for(), next, "{headers:?}");
+    assert_eq!(x_forwarded_for(&found), next, "{headers:?}");
     assert!(found.trusted_peer && !found.conflict, "{headers:?}");
 }
 
@@ -51,9 +63,9 @@ fn an_untrusted_peer_is_the_client() {
         (found.scheme, found.host.as_deref(), found.trusted_peer),
         (None, None, false)
     );
-    assert_eq!(found.x_forwarded_for(), "192.0.2.9");
+    assert_eq!(x_forwarded_for(&found), "192.0.2.9");
     assert_eq!(
-        found.forwarded(Scheme::Http, "a.test"),
+        forwarded(&found, Scheme::Http, "a.test"),
         "for=192.0.2.9;host=a.test;proto=http"
     );
 }
@@ -316,16 +328,18 @@ fn only_what_both_headers_say_counts() {
 #[test]
 fn the_next_hop_gets_only_verified_addresses() {
     let found = resolve("fd00::1", &[(XFF, "1.1.1.1, 2001:db8::9, 10.2.2.2")]);
-    assert_eq!(found.x_forwarded_for(), "2001:db8::9, 10.2.2.2, fd00::1");
+    assert_eq!(x_forwarded_for(&found), "2001:db8::9, 10.2.2.2, fd00::1");
     assert_eq!(
-        found.forwarded(Scheme::Https, "a.test:8443"),
+        forwarded(&found, Scheme::Https, "a.test:8443"),
         "for=\"[2001:db8::9]\";host=\"a.test:8443\";proto=https, for=10.2.2.2, for=\"[fd00::1]\""
     );
     assert_eq!(
         forwarded_for("::ffff:192.0.2.1".parse().unwrap()),
         "for=192.0.2.1"
     );
-    assert_eq!(quoted("a\"b\\c\r\n"), "\"a\\\"b\\\\c\"");
+    let mut line = String::new();
+    told::write_quoted(&mut line, "a\"b\\c\r\n");
+    assert_eq!(line, "\"a\\\"b\\\\c\"");
 }
 
 #[test]
@@ -367,9 +381,17 @@ proptest! {
     }
 
     #[test]
+    fn addresses_are_written_as_usual(octets in any::<[u8; 4]>()) {
+        let mut line = String::new();
+        let address = IpAddr::from(octets);
+        told::write_address(&mut line, address);
+        prop_assert_eq!(line, address.to_string());
+    }
+
+    #[test]
     fn what_is_told_is_read_the_same(value in any_value()) {
         let found = resolve("10.0.0.1", &[(XFF, &value)]);
-        let told = [found.x_forwarded_for(), found.forwarded(Scheme::Https, "a.test:1")];
+        let told = [x_forwarded_for(&found), forwarded(&found, Scheme::Https, "a.test:1")];
         // The next gateway trusts this one, whose peer is a proxy.
         for (name, told) in [(XFF, &told[0]), (FWD, &told[1])] {
             let again = resolve("10.0.0.7", &[(name, told)]);
