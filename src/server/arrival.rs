@@ -148,7 +148,7 @@ async fn enter(
     Ok((speech, arrival))
 }
 
-/// Counts one more connection of its address; an error if it is one of a flood.
+/// Counts one more connection of its address; an error if it is one of a flood, or too many before it had to be ended.
 pub(super) fn admitted(arrival: &Arrival, entered: &Listener, shared: &Shared) -> Result<(), Full> {
     let Some(address) = arrival.counted else {
         return Ok(());
@@ -157,13 +157,13 @@ pub(super) fn admitted(arrival: &Arrival, entered: &Listener, shared: &Shared) -
         (arrival.listener, &*entered.name),
         entered.clients.connection_rate,
     );
-    if shared
-        .flood
-        .admits(Arriving::Connection, here, address, most)
-    {
-        Ok(())
-    } else {
+    let flood = &shared.flood;
+    if !flood.admits(Arriving::Connection, here, address, most) {
         Err(Full::Rate)
+    } else if flood.is_misusing(arrival.listener, address) {
+        Err(Full::Misuse)
+    } else {
+        Ok(())
     }
 }
 

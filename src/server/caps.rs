@@ -50,6 +50,8 @@ pub(super) enum Full {
     Address,
     /// The address comes too often.
     Rate,
+    /// Its connections had to be ended too often.
+    Misuse,
 }
 
 impl Full {
@@ -59,6 +61,7 @@ impl Full {
             Self::Connections => "connections",
             Self::Address => "connections_per_ip",
             Self::Rate => Arriving::Connection.limit(),
+            Self::Misuse => "misuse",
         }
     }
 }

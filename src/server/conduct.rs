@@ -148,7 +148,9 @@ impl Follower {
     /// After the goodbye h2 passes over streams that come too late, as it should, but takes it for a mistake when one of them is
     /// given room (WINDOW_UPDATE), and ends the connection with everything on it. Such a frame is made one of a kind that nobody
     /// knows.
-    pub(super) fn read(&mut self, bytes: &mut [u8], conduct: &Conduct) {
+    ///
+    /// Returns how many of the bytes may be taken: none behind what was too much.
+    pub(super) fn read(&mut self, bytes: &mut [u8], conduct: &Conduct) -> usize {
         let mut at = self.preface.min(bytes.len());
         self.preface -= at;
         let mut good = true;
@@ -183,6 +185,11 @@ impl Follower {
         }
         if before != head || !good {
             conduct.changed.notify_one();
+        }
+        if good {
+            bytes.len()
+        } else {
+            at.saturating_sub(FRAME_HEAD_BYTES)
         }
     }
 

@@ -14,6 +14,12 @@ use crate::base::clock::SharedClock;
 const ROWS: usize = 4;
 const SLOTS: usize = 65_536;
 
+/// So many connections of an address may have to be ended in a second for what they did. Whoever goes on so gets no further one
+/// before the next second: coming anew would give back what a connection may do at once.
+const MISUSES_MAX: isize = 10;
+/// What they are counted as: a number that hashes like none of [`Arriving`].
+const MISUSE: u8 = u8::MAX;
+
 /// What comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Arriving {
@@ -80,6 +86,19 @@ impl Flood {
         false
     }
 
+    /// Notes that a connection of `address` at listener number `listener` was ended for what it did.
+    pub(super) fn misused(&self, listener: usize, address: IpAddr) {
+        self.turn();
+        self.counts.incr((MISUSE, listener, network(address)), 1);
+    }
+
+    /// Whether that was the case too often in this second.
+    pub(super) fn is_misusing(&self, listener: usize, address: IpAddr) -> bool {
+        self.turn();
+        let count = self.counts.get((MISUSE, listener, network(address)));
+        count > MISUSES_MAX
+    }
+
     /// Begins with none when a second is over. What others count meanwhile may be lost: it was a flood, or does not matter.
     fn turn(&self) {
         let passed = self.clock.instant().saturating_duration_since(self.start);
@@ -128,6 +147,20 @@ mod tests {
             assert!(flood.admits(Arriving::Connection, HERE, ip("192.0.2.1"), None));
             clock.advance(Duration::from_secs(1));
         }
+    }
+
+    #[test]
+    fn who_misuses_connections_gets_none_until_the_second_is_over() {
+        let (flood, clock) = flood();
+        let one = ip("192.0.2.1");
+        for _ in 0..=MISUSES_MAX {
+            assert!(!flood.is_misusing(0, one));
+            flood.misused(0, one);
+        }
+        assert!(flood.is_misusing(0, ip("::ffff:192.0.2.1")));
+        assert!(!flood.is_misusing(1, one) && !flood.is_misusing(0, ip("192.0.2.2")));
+        clock.advance(Duration::from_secs(1));
+        assert!(!flood.is_misusing(0, one));
     }
 
     #[test]

@@ -77,7 +77,12 @@ impl AsyncRead for Frames {
         let read = Pin::new(&mut this.io).poll_read(cx, buf);
         let new = buf.filled_mut().get_mut(before..).unwrap_or_default();
         if !new.is_empty() {
-            this.follower.read(new, &this.conduct);
+            let good = this.follower.read(new, &this.conduct);
+            buf.set_filled(before + good);
+            if good == 0 {
+                // Nothing that was read is an end to whoever reads.
+                return Poll::Pending;
+            }
         }
         read
     }

@@ -229,6 +229,9 @@ fn note_end(error: &pingora::Error, arrival: &Arrival, shared: &Shared) {
 }
 
 fn end(ending: Ending, arrival: &Arrival, shared: &Shared) {
+    if let (Ending::Flood, Some(address)) = (ending, arrival.counted) {
+        shared.flood.misused(arrival.listener, address);
+    }
     let plan = shared.plans.load();
     if let Some(listener) = plan.listeners.get(arrival.listener) {
         let telemetry = &shared.telemetry;

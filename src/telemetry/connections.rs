@@ -7,10 +7,11 @@ use super::tls::Handshakes;
 use crate::tls::{Failure, Version};
 
 /// Why a connection is turned away.
-const REFUSALS: [&str; 3] = [
+const REFUSALS: [&str; 4] = [
     "connections",
     "connections_per_ip",
     "connection_rate_per_ip",
+    "misuse",
 ];
 
 /// What is told of the connections of clients.

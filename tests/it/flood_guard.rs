@@ -5,11 +5,14 @@
     reason = "a test stops at the first thing that is not as expected"
 )]
 
+use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::time::Instant;
 
-use super::support::frames::WINDOW_UPDATE;
+use super::support::frames::{
+    END_HEADERS, END_STREAM, HEADERS, RST_STREAM, WINDOW_UPDATE, block, frame,
+};
 use super::support::{Client, DEADLINE, Frames, Gateway, Origin, Reply, Setup, get, scale};
 
 fn before(origin: &Origin, listener: &str) -> Gateway {
@@ -72,6 +75,50 @@ fn who_connects_too_often_is_closed_and_others_are_not() {
     gateway.process().wait_log("connection_rate_per_ip");
     let told = u64::try_from(warnings(&gateway)).unwrap();
     assert!(told <= most(1, began), "{told} warnings");
+}
+
+#[test]
+fn who_comes_anew_to_flood_again_is_not_let_in() {
+    let origin = Origin::echo();
+    let gateway = before(&origin, "protocols: [http1, h2c]");
+    let series = "doorward_connections_refused_total{limit=\"misuse\"";
+    // More than anybody may take back on one connection.
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a.test"),
+        (":path", "/"),
+    ];
+    let taken_back: Vec<u8> = (0..300u32)
+        .flat_map(|number| {
+            let stream = number * 2 + 1;
+            let head = frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields));
+            [head, frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())].concat()
+        })
+        .collect();
+    let (began, mut held) = (Instant::now(), VecDeque::new());
+    while metric(&gateway, series) == 0 {
+        assert!(began.elapsed() < DEADLINE, "everybody is let in");
+        for _ in 0..20 {
+            let mut client = Frames::connect(gateway.addr());
+            client.raw(&taken_back);
+            held.push_back(client);
+        }
+        // Who leaves before it was read floods nobody.
+        held.drain(..held.len().saturating_sub(200));
+    }
+    // A neighbour is served meanwhile, and so is the address itself a second later.
+    let neighbour = || Client::from([127, 0, 1, 1], gateway.addr()).get("/");
+    neighbour().expect(200);
+    let again = || {
+        gateway
+            .client()
+            .try_request("GET", "/", &[], b"")
+            .is_ok_and(|answer| answer.status == 200)
+    };
+    while !again() {
+        assert!(began.elapsed() < DEADLINE, "nobody is let in any more");
+    }
 }
 
 #[test]
