@@ -1,6 +1,5 @@
 //! How long a request may take: each of its steps ends in time, also where an upstream sends just enough to look alive.
 #![expect(
-    clippy::unwrap_used,
     clippy::disallowed_methods,
     reason = "a test stops at the first thing that is not as expected"
 )]
