@@ -4,6 +4,8 @@ pub mod canon;
 pub mod clock;
 pub mod control;
 pub mod forwarded;
+pub mod key;
+pub mod list;
 pub mod net;
 pub mod problem;
 pub mod proxy_protocol;

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use super::Meter;
 use crate::exchange::Fault;
+use crate::upstream::{Outcome, Picked};
 
 /// A call is sent once more so many times at most, where a connection that was kept turned out to be dead.
 pub(super) const RETRIES_MAX: u16 = 4;
@@ -26,9 +27,28 @@ pub fn nobody_there(error: &Error) -> bool {
     )
 }
 
+/// What an attempt that ended with `fault`, or with this status, says of its target; 0 is no status.
+#[must_use]
+pub const fn outcome_of(fault: Option<Fault>, status: u16) -> Outcome {
+    match fault {
+        Some(
+            Fault::ConnectFailure
+            | Fault::ConnectTimeout
+            | Fault::TlsFailure
+            | Fault::Reset
+            | Fault::Timeout
+            | Fault::ProtocolError,
+        ) => Outcome::Failed,
+        None if status > 0 => Outcome::Answered(status),
+        // Whoever gave it up was not the target.
+        Some(_) | None => Outcome::Unknown,
+    }
+}
+
 /// An attempt that is under way; one that is dropped was given up by the client.
 pub(super) struct Attempt<'a> {
     meter: Option<&'a dyn Meter>,
+    pick: &'a Picked,
     since: Instant,
     /// What the target answered; 0 while it has not.
     status: u16,
@@ -36,9 +56,10 @@ pub(super) struct Attempt<'a> {
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn begin(meter: Option<&'a dyn Meter>) -> Self {
+    pub(super) fn begin(meter: Option<&'a dyn Meter>, pick: &'a Picked) -> Self {
         Self {
             meter,
+            pick,
             since: Instant::now(),
             status: 0,
             fault: None,
@@ -62,6 +83,7 @@ impl<'a> Attempt<'a> {
     /// The head of the answer is here.
     pub(super) fn answered(&mut self, status: u16) {
         self.status = status;
+        self.pick.answered(self.since.elapsed());
     }
 
     /// Whether the target said anything.
@@ -77,6 +99,7 @@ impl<'a> Attempt<'a> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
+        self.pick.report(outcome_of(self.fault, self.status));
         let Some(meter) = self.meter else { return };
         let seconds = self.since.elapsed().as_secs_f64();
         match (self.fault, self.status) {

@@ -19,7 +19,7 @@ use super::attempt::{Attempt, RETRIES_MAX, changes_nothing, nobody_there};
 use super::scripted::{refused, too_large};
 use super::{Answer, Failed, Request, Terms, wire};
 use crate::exchange::{Exchange, Fault, ResponseHead, Upgrade, check_answer};
-use crate::upstream::{Picked, Target, Upstream, check_proof};
+use crate::upstream::{Ask, Picked, Target, Upstream, check_proof};
 
 /// How long a write may take: a target that takes nothing may have answered all the same.
 const WRITE_MAX: Duration = Duration::from_secs(30);
@@ -75,7 +75,7 @@ impl Http {
             if let Some(meter) = terms.meter.filter(|_| exchange.attempts > 1) {
                 meter.retried();
             }
-            let stopped = match self.attempt(&peer, request, terms, &dues).await {
+            let stopped = match self.attempt((&pick, &peer), request, terms, &dues).await {
                 Ok(answer) => return Ok(answer),
                 Err(stopped) => stopped,
             };
@@ -99,12 +99,12 @@ impl Http {
 
     async fn attempt(
         &self,
-        peer: &HttpPeer,
+        (pick, peer): (&Picked, &HttpPeer),
         request: &Request,
         terms: &Terms<'_>,
         dues: &Dues,
     ) -> Result<Answer, Stopped> {
-        let mut attempt = Attempt::begin(terms.meter);
+        let mut attempt = Attempt::begin(terms.meter, pick);
         let due = dues.of_try();
         let connected = until(due, self.connector.get_http_session(peer)).await;
         let (mut session, reused) = connected.map_err(|failed| {
@@ -223,7 +223,12 @@ fn choose(
     again: Option<Picked>,
     terms: &Terms<'_>,
 ) -> Result<(Picked, Box<HttpPeer>), Failed> {
-    let picked = again.or_else(|| upstream.pick()).ok_or_else(no_target)?;
+    let ask = Ask {
+        key: terms.key,
+        tried: &[],
+    };
+    let picked = again.or_else(|| upstream.pick(&ask));
+    let picked = picked.ok_or_else(no_target)?;
     let peer = picked.target().and_then(|target| target.peer(&terms.times));
     let peer = peer.ok_or_else(no_target)?;
     Ok((picked, peer))

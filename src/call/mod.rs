@@ -11,7 +11,7 @@ mod wire;
 
 use std::time::Instant;
 
-pub use attempt::{changes_nothing, nobody_there};
+pub use attempt::{changes_nothing, nobody_there, outcome_of};
 use bytes::Bytes;
 pub use errors::{Failed, fault_of};
 pub use http::Http;
@@ -44,6 +44,8 @@ pub struct Answer {
 pub struct Terms<'a> {
     /// How long its steps may take.
     pub times: Timeouts,
+    /// The hash of what the request is alike others by, where its target is chosen by that.
+    pub key: Option<u64>,
     /// Since when the total counts.
     pub since: Instant,
     /// The longest body of an answer, in bytes.

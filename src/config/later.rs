@@ -57,10 +57,7 @@ const UPSTREAM: &[&str] = &[
     "lambda",
     "function",
     "proxy_protocol",
-    "load_balancing",
     "sticky",
-    "slow_start",
-    "panic_threshold",
     "connections",
     "health_check",
     "outlier_detection",
@@ -71,7 +68,6 @@ const UPSTREAM: &[&str] = &[
     "sign",
 ];
 const TARGET: &[&str] = &[
-    "priority",
     "dns",
     "srv",
     "min_ttl",

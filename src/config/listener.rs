@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::clients::{ClientTimesSpec, LimitsSpec};
-use super::document::OneOrMany;
 use super::later::Part;
 use super::section::{Section, value_not_yet, without_later};
 use super::tree::{Entry, Node, Value};
+use crate::base::list::OneOrMany;
 use crate::base::net::{ListenAddress, Net};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::policy::Specs;

@@ -6,11 +6,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::decode::decode;
-use super::document::{OneOrMany, Threads};
+use super::document::Threads;
 use super::interpolate::interpolate;
 use super::source::{Environment, parse};
 use super::tree::{Node, Origin};
 use super::{load, load_text, show};
+use crate::base::list::OneOrMany;
 use crate::base::net::Net;
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::units::Span;

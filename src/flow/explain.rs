@@ -108,7 +108,7 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
     }
     let target = match exchange.mode {
         Mode::Offline => None,
-        Mode::Live | Mode::Dry => upstream.peek(),
+        Mode::Live | Mode::Dry => upstream.peek(super::balancing_key(plan, head, exchange)),
     };
     let written: Vec<&str> = upstream.authorities().collect();
     match (target, written.as_slice()) {
@@ -116,6 +116,9 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
         (None, [only]) => told.insert("target".to_owned(), json!(only)),
         (None, _) => told.insert("targets".to_owned(), json!(written)),
     };
+    if written.len() > 1 {
+        told.insert("chosen_by".to_owned(), json!(upstream.reason()));
+    }
     told.insert("upstream_method".to_owned(), json!(sent.method.as_str()));
     told.insert(
         "upstream_path".to_owned(),

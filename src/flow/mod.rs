@@ -24,7 +24,9 @@ pub use incoming::shape;
 pub use outgoing::write as write_upstream_request;
 pub use trial::trial;
 
-use crate::exchange::{Decision, Exchange, Fault, Reply, RequestHead, Step, Verdict};
+use crate::exchange::{
+    Decision, Exchange, Facts, Fault, Reply, RequestHead, Step, Verdict, key_hash,
+};
 use crate::plan::{Action, EnvironmentHost, Plan, Route};
 use crate::upstream::{Timeouts, Upstream};
 
@@ -96,6 +98,14 @@ pub fn upstream<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a Arc<Upstr
         ),
         Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
     }
+}
+
+/// The hash of what the request is alike others by, where its upstream chooses the target by that.
+#[must_use]
+pub fn balancing_key(plan: &Plan, head: &RequestHead, exchange: &Exchange) -> Option<u64> {
+    let key = upstream(plan, exchange)?.key()?;
+    let params = route(plan, exchange).map_or(&[][..], |route| &route.params);
+    key_hash(key, &Facts::of(head, exchange), params)
 }
 
 /// How long the steps of the request may take: as its route says, else as its upstream.

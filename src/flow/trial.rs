@@ -138,6 +138,7 @@ fn answered(
     };
     let terms = Terms {
         times: super::timeouts(plan, exchange),
+        key: None,
         since: exchange.started,
         answer_max: if whole {
             super::whole_max(exchange).1

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::state::State;
+use crate::call::outcome_of;
 use crate::exchange::Fault;
 use crate::flow;
 use crate::telemetry::UpstreamMetrics;
@@ -45,6 +46,10 @@ pub(super) fn reused(state: &State) {
 pub(super) fn answered(state: &mut State, status: u16) {
     if let Some(attempt) = &mut state.attempt {
         attempt.status = status;
+        let after = state.clock.instant();
+        if let Some(picked) = &state.picked {
+            picked.answered(after.saturating_duration_since(attempt.since));
+        }
     }
     if status == 101 {
         ends(state);
@@ -57,6 +62,8 @@ pub(super) fn ends(state: &mut State) {
         return;
     };
     let seconds = seconds(&attempt, state);
+    // Whose request it was that was given up, or whose answer broke off, is known by now.
+    report(state, state.exchange.fault, attempt.status);
     match metrics(state) {
         Some(metrics) if attempt.status > 0 => metrics.answered(attempt.status, seconds),
         // It was given up before the target answered.
@@ -66,14 +73,27 @@ pub(super) fn ends(state: &mut State) {
         }
         None => {}
     }
+    if attempt.status != 101 {
+        // What was upgraded is under way until the connection ends.
+        state.picked = None;
+    }
 }
 
 /// It failed.
 pub(super) fn fails(state: &mut State, fault: Fault) {
-    if let Some(attempt) = state.attempt.take()
-        && let Some(metrics) = metrics(state)
-    {
+    let Some(attempt) = state.attempt.take() else {
+        return;
+    };
+    report(state, Some(fault), attempt.status);
+    if let Some(metrics) = metrics(state) {
         metrics.failed(fault, seconds(&attempt, state));
+    }
+}
+
+/// Tells the target's own state how it ended.
+fn report(state: &State, fault: Option<Fault>, status: u16) {
+    if let Some(picked) = &state.picked {
+        picked.report(outcome_of(fault, status));
     }
 }
 

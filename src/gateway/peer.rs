@@ -11,13 +11,13 @@ use super::state::State;
 use crate::call::{changes_nothing, nobody_there};
 use crate::exchange::{Fault, Next};
 use crate::flow;
-use crate::upstream::for_upgrade;
+use crate::upstream::{Ask, Picked, for_upgrade};
 
 /// Chooses the target of one attempt.
 pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPeer>> {
     // After an address that took no connection comes the next one of the same target.
     let again = state.picked.take().filter(|_| state.unreachable > 0);
-    let picked = again.or_else(|| flow::upstream(&state.plan, &state.exchange)?.pick());
+    let picked = again.or_else(|| pick(session, state));
     let target = picked.as_ref().and_then(|picked| picked.target());
     let mut times = flow::timeouts(&state.plan, &state.exchange);
     if state.exchange.is_call {
@@ -52,6 +52,14 @@ pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPee
     state.picked = picked;
     attempt::begins(state);
     Ok(peer)
+}
+
+fn pick(session: &Session, state: &State) -> Option<Picked> {
+    let upstream = flow::upstream(&state.plan, &state.exchange)?;
+    upstream.pick(&Ask {
+        key: flow::balancing_key(&state.plan, session.req_header(), &state.exchange),
+        tried: &[],
+    })
 }
 
 /// A name may have several addresses, and somebody at one of them only. Nothing was sent yet: each is tried once.

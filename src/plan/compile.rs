@@ -346,6 +346,7 @@ impl<'a> Compiler<'a> {
             place: Place::root(),
             chain,
             action: Action::NotFound,
+            params: Box::default(),
             metrics: std::sync::OnceLock::new(),
         });
         let router = self.router(builder, &numbers)?;
@@ -421,6 +422,11 @@ impl<'a> Compiler<'a> {
             place: route.place.clone(),
             chain,
             action: action?,
+            params: facts
+                .params
+                .iter()
+                .map(|name| name.as_str().into())
+                .collect(),
             metrics: std::sync::OnceLock::new(),
         })
     }

@@ -154,6 +154,8 @@ pub struct Route {
     pub chain: Chain,
     /// What it does.
     pub action: Action,
+    /// The names of its path's parameters, in order.
+    pub params: Box<[Box<str>]>,
     metrics: OnceLock<RouteMetrics>,
 }
 
@@ -285,7 +287,7 @@ impl Plan {
         });
         let mut guards = Vec::new();
         for upstream in &self.upstreams {
-            guards.extend(upstream.start(names, spawner, NAMES_PATIENCE).await);
+            guards.extend(upstream.start(names, spawner, clock, NAMES_PATIENCE).await);
         }
         let spawn = |asking| spawner.spawn(asking);
         guards.extend(staples::keep(self, names, telemetry, clock).map(spawn));

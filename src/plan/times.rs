@@ -1,4 +1,4 @@
-//! Times of upstreams that mean something.
+//! Numbers of upstreams that mean something.
 
 use crate::base::problem::{Place, Problem, Problems};
 use crate::config::document::Document;
@@ -10,6 +10,9 @@ pub(super) fn check(document: &Document, problems: &mut Problems) {
     let place = Place::root().key("defaults").key("upstreams");
     zeros(defaults, &place, problems);
     for item in &document.upstreams {
+        if let Some(balancing) = &item.spec.load_balancing {
+            balancing.check(&item.place.key("load_balancing"), problems);
+        }
         // What is inherited was looked at where it is written.
         if item.spec.timeouts != *defaults {
             zeros(&item.spec.timeouts, &item.place, problems);

@@ -1,39 +1,53 @@
 //! Where requests go: a group of targets with one name, and the choice among them.
 
+mod balance;
+mod choosing;
+mod discovery;
+mod member;
 mod patient;
-mod pick;
+mod ready;
 mod resolve;
 mod secure;
 mod spec;
 #[cfg(test)]
 mod tests;
+mod tiers;
 mod timeouts;
 
-use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use async_trait::async_trait;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, Peer};
-use pingora_load_balancing::discovery::ServiceDiscovery;
-use pingora_load_balancing::{Backend, Backends, Extensions};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 
-use crate::base::task::{Spawner, TaskGuard};
+use choosing::Choosing;
+pub use choosing::{HashSpec, LoadBalancing};
+pub use discovery::Target;
+use discovery::Written;
+use member::Live;
+pub use member::Member;
 pub use patient::for_upgrade;
-use pick::Schedule;
+pub use ready::{Ask, Outcome, Picked};
+use ready::{Choice, Ready};
 pub use resolve::{Found, NameError, Names, SystemNames};
 use secure::Manner;
 pub use secure::{Security, check_proof};
 pub use spec::{Defaults, Protocol, Setting, Spec, TargetSpec, TlsSpec, Verify};
 pub use timeouts::{Timeouts, TimeoutsSpec};
 
+use crate::base::clock::SharedClock;
+use crate::base::key::Key;
+use crate::base::task::{Spawner, TaskGuard};
+
 /// How long a write to a target may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an idle connection to a target is kept.
 const IDLE_MAX: Duration = Duration::from_secs(55);
+/// In so many steps a target that begins slowly comes to its weight; the first is its least.
+const SLOW_STEPS: u32 = 10;
+/// How long the choice stays as it is while nothing happens.
+const REBUILD_MAX: Duration = Duration::from_secs(3600);
 
 /// A group of targets.
 pub struct Upstream {
@@ -41,48 +55,16 @@ pub struct Upstream {
     number: usize,
     group: u64,
     security: Security,
-    backends: Backends,
-    discovery: Arc<Discovery>,
+    targets: Box<[Written]>,
+    choosing: Choosing,
+    /// What outlives this config; made when the upstream is started, unless it is taken over.
+    live: OnceLock<Arc<Live>>,
     ready: ArcSwapOption<Ready>,
+    /// One builds at a time, so that nothing older is published over something newer.
+    building: Mutex<()>,
     /// A shorter time to live is taken for this.
     ttl_min: Duration,
     timeouts: Timeouts,
-    /// Where the turns begin.
-    turn: AtomicUsize,
-}
-
-/// One address that a request can be sent to.
-#[derive(Debug)]
-pub struct Target {
-    /// The address; of several the first.
-    pub addr: SocketAddr,
-    /// What was written: `http://users.internal:8080` without the scheme.
-    pub authority: Arc<str>,
-    /// One for each address of the target's name.
-    peers: Box<[HttpPeer]>,
-    /// Counts up when the address in use takes no connections.
-    turn: AtomicUsize,
-}
-
-struct Ready {
-    targets: Box<[Target]>,
-    schedule: Schedule,
-}
-
-/// What the config says of the targets, and the addresses found for their names so far.
-struct Discovery {
-    targets: Box<[Written]>,
-}
-
-struct Written {
-    authority: Arc<str>,
-    host: Arc<str>,
-    port: u16,
-    weight: u16,
-    manner: Arc<Manner>,
-    /// The address written, or the last ones found, the one in use first.
-    addresses: ArcSwapOption<Addresses>,
-    is_name: bool,
 }
 
 impl std::fmt::Debug for Upstream {
@@ -93,73 +75,27 @@ impl std::fmt::Debug for Upstream {
     }
 }
 
-#[async_trait]
-impl ServiceDiscovery for Shared {
-    async fn discover(&self) -> pingora::Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
-        Ok((self.0.known(), HashMap::new()))
-    }
-}
-
-/// A handle for Pingora's side of the discovery.
-struct Shared(Arc<Discovery>);
-
-impl Discovery {
-    fn known(&self) -> BTreeSet<Backend> {
-        let mut known: BTreeSet<Backend> = BTreeSet::new();
-        for written in &self.targets {
-            let Some(addresses) = written.addresses.load_full() else {
-                continue;
-            };
-            let Some(addr) = addresses.0.first().copied() else {
-                continue;
-            };
-            let mut weight = usize::from(written.weight);
-            let mut ext = Extensions::new();
-            ext.insert(Arc::clone(&written.authority));
-            ext.insert(Arc::clone(&written.manner));
-            ext.insert(addresses);
-            // The same address twice (two names, or a name and an address) is one target with both weights.
-            let same = known
-                .iter()
-                .find(|backend| backend.addr.as_inet() == Some(&addr))
-                .cloned();
-            if let Some(same) = same {
-                weight += same.weight;
-                known.remove(&same);
-            }
-            known.insert(Backend {
-                addr: pingora::protocols::l4::socket::SocketAddr::Inet(addr),
-                weight,
-                ext,
-            });
-        }
-        known
-    }
-}
-
 impl Upstream {
     /// Makes the group; nothing is asked or started yet.
     #[must_use]
     pub fn new(name: &str, group: u64, spec: &Spec, security: Security) -> Self {
         let written = |target| Written::new(target, &security);
-        let targets: Box<[Written]> = spec.targets.iter().map(written).collect();
-        let discovery = Arc::new(Discovery { targets });
-        let backends = Backends::new(Box::new(Shared(Arc::clone(&discovery))));
         Self {
             name: name.into(),
             number: 0,
             // Where anything about TLS is different, no connection is shared, not even across a reload.
             group: group ^ security.digest(),
+            targets: spec.targets.iter().map(written).collect(),
+            choosing: Choosing::of(spec),
             security,
-            backends,
-            discovery,
+            live: OnceLock::new(),
             ready: ArcSwapOption::empty(),
+            building: Mutex::new(()),
             ttl_min: resolve::TTL_MIN,
             timeouts: spec
                 .timeouts
                 .on()
                 .map_or_else(Timeouts::default, TimeoutsSpec::compile),
-            turn: AtomicUsize::new(0),
         }
     }
 
@@ -190,10 +126,7 @@ impl Upstream {
 
     /// The authorities written for the targets: what a target may call itself in a `Location`.
     pub fn authorities(&self) -> impl Iterator<Item = &str> {
-        self.discovery
-            .targets
-            .iter()
-            .map(|written| &*written.authority)
+        self.targets.iter().map(|written| &*written.authority)
     }
 
     /// Whether there is an address to send to; there is none while no name has one.
@@ -202,62 +135,71 @@ impl Upstream {
         self.ready
             .load()
             .as_ref()
-            .is_some_and(|ready| !ready.targets.is_empty())
+            .is_some_and(|ready| !ready.is_empty())
     }
 
-    /// Takes over what another generation of this upstream found out: addresses of names, and whose turn it is.
+    /// Takes over what lives behind the name in another generation of this upstream: addresses of names, and how each target
+    /// stands. A target that is new begins now.
     pub fn inherit(&self, before: &Self) {
-        for written in self
-            .discovery
-            .targets
-            .iter()
-            .filter(|written| written.is_name)
-        {
-            let known = before
-                .discovery
-                .targets
-                .iter()
-                .find(|known| known.authority == written.authority && known.is_name);
+        let Some(live) = before.live.get() else {
+            return;
+        };
+        self.live.get_or_init(|| Arc::clone(live));
+        for written in &self.targets {
+            let mut known = before.targets.iter();
+            let known = known.find(|known| known.authority == written.authority);
+            let member = known.map_or_else(
+                || {
+                    let new = Member::new(&written.authority);
+                    new.begin(live.now());
+                    Arc::new(new)
+                },
+                |known| Arc::clone(known.member()),
+            );
+            written.take_over(member);
+            let known = known.filter(|known| written.is_name && known.is_name);
             if let Some(addresses) = known.and_then(|known| known.addresses.load_full()) {
                 written.addresses.store(Some(addresses));
             }
-        }
-        if let Some(ready) = before.ready.load_full() {
-            self.turn.store(ready.schedule.turn(), Ordering::Relaxed);
         }
     }
 
     /// Every target with the address in use, for `upstreams list`.
     pub fn targets(&self) -> impl Iterator<Item = (&str, Option<SocketAddr>, u16)> {
-        self.discovery.targets.iter().map(|written| {
-            let address = written
-                .addresses
-                .load_full()
-                .and_then(|known| known.0.first().copied());
-            (&*written.authority, address, written.weight)
-        })
+        let targets = self.targets.iter();
+        targets.map(|written| (&*written.authority, written.address(), written.weight))
     }
 
-    /// Chooses the target of one attempt; `None` while no name has an address.
+    /// What requests are alike by, where the target is chosen by that.
     #[must_use]
-    pub fn pick(&self) -> Option<Picked> {
-        let ready = self.ready.load_full()?;
-        let index = ready.schedule.next()?;
-        (index < ready.targets.len()).then_some(Picked { ready, index })
+    pub const fn key(&self) -> Option<&Key> {
+        self.choosing.key.as_ref()
     }
 
-    /// The target that comes next, without taking its turn.
+    /// Chooses the target of one attempt; `None` where nobody can be asked: no name has an address, or all targets are known to
+    /// be gone. Takes no lock and no memory.
     #[must_use]
-    pub fn peek(&self) -> Option<Arc<str>> {
+    pub fn pick(&self, ask: &Ask<'_>) -> Option<Picked> {
+        self.ready.load_full()?.choose(ask)
+    }
+
+    /// The target that a request with this key comes to next, without taking its turn; none where chance has a part in it.
+    #[must_use]
+    pub fn peek(&self, key: Option<u64>) -> Option<Arc<str>> {
         let ready = self.ready.load_full()?;
-        let target = ready.targets.get(ready.schedule.peek()?)?;
-        Some(Arc::clone(&target.authority))
+        Some(Arc::clone(&ready.peek(key)?.authority))
+    }
+
+    /// How the target is chosen, in words.
+    #[must_use]
+    pub fn reason(&self) -> String {
+        self.choosing.words()
     }
 
     /// Whether all its targets speak HTTP/2.
     #[must_use]
     pub fn is_http2(&self) -> bool {
-        let mut targets = self.discovery.targets.iter();
+        let mut targets = self.targets.iter();
         targets.all(|written| written.manner.http2)
     }
 
@@ -266,18 +208,15 @@ impl Upstream {
         self: &Arc<Self>,
         names: &Arc<dyn Names>,
         spawner: &Spawner,
+        clock: &SharedClock,
         patience: Duration,
     ) -> Vec<TaskGuard> {
+        let live = self.live.get_or_init(|| Arc::new(Live::new(clock)));
         let mut guards = Vec::new();
-        for index in 0..self.discovery.targets.len() {
-            let Some(written) = self
-                .discovery
-                .targets
-                .get(index)
-                .filter(|written| written.is_name)
-            else {
+        for (index, written) in self.targets.iter().enumerate() {
+            if !written.is_name {
                 continue;
-            };
+            }
             // An address that is known already serves while the name is asked for again.
             let ttl = if written.addresses.load().is_some() {
                 Duration::ZERO
@@ -292,20 +231,24 @@ impl Upstream {
                 ttl,
             )));
         }
-        self.refresh().await;
+        let changes = live.changes();
+        self.rebuild();
+        if !self.choosing.slow_start.is_zero() {
+            guards.push(spawner.spawn(keep(Arc::downgrade(self), changes)));
+        }
         guards
     }
 
     /// Takes note of an answer for the name of target `index`; returns how long it may be used.
     fn found(&self, index: usize, answer: Result<Found, NameError>) -> Duration {
-        let Some(written) = self.discovery.targets.get(index) else {
+        let Some(written) = self.targets.get(index) else {
             return resolve::TTL_MAX;
         };
         match answer {
             Ok(found) => {
                 // The address in use stays while the name still has it: a rotation of the answer is no change.
                 let current = written.addresses.load_full();
-                let current = current.as_deref().and_then(|known| known.0.first());
+                let current = current.as_deref().and_then(|known| known.first());
                 let in_use = current.filter(|addr| found.addresses.contains(&addr.ip()));
                 let others = found.addresses.iter();
                 let others = others.map(|ip| SocketAddr::new(*ip, written.port));
@@ -313,9 +256,7 @@ impl Upstream {
                 let addresses: Box<[SocketAddr]> =
                     in_use.copied().into_iter().chain(others).collect();
                 if !addresses.is_empty() {
-                    written
-                        .addresses
-                        .store(Some(Arc::new(Addresses(addresses))));
+                    written.addresses.store(Some(Arc::new(addresses)));
                 }
                 found.ttl.clamp(self.ttl_min, resolve::TTL_MAX)
             }
@@ -338,130 +279,63 @@ impl Upstream {
         peer
     }
 
-    /// Publishes the addresses that are known now.
-    async fn refresh(&self) {
-        let mut set = None;
-        let updated = self.backends.update(|changed| set = Some(changed)).await;
-        if let (Ok(()), Some(set)) = (updated, set) {
-            let before = self.ready.load_full();
-            let turn = before.map_or_else(
-                || self.turn.load(Ordering::Relaxed),
-                |ready| ready.schedule.turn(),
-            );
-            self.ready
-                .store(Some(Arc::new(Ready::new(&set, self, turn))));
-        }
-    }
-}
-
-impl Written {
-    fn new(spec: &TargetSpec, security: &Security) -> Self {
-        let url = &spec.url;
-        let address = url.ip().map(|ip| SocketAddr::new(ip, url.port()));
-        Self {
-            authority: url.authority().into(),
-            host: url.host().into(),
-            port: url.port(),
-            weight: spec.weight.get(),
-            manner: Arc::new(security.manner(url)),
-            is_name: address.is_none(),
-            addresses: ArcSwapOption::from(address.map(|addr| Arc::new(Addresses([addr].into())))),
-        }
-    }
-}
-
-impl Ready {
-    fn new(set: &BTreeSet<Backend>, of: &Upstream, turn: usize) -> Self {
-        let mut targets = Vec::with_capacity(set.len());
-        let mut weights = Vec::with_capacity(set.len());
-        for backend in set {
-            let Some(addr) = backend.addr.as_inet().copied() else {
+    /// Builds the choice anew from what is known now, and publishes it. Returns how long it is right if nothing happens.
+    fn rebuild(&self) -> Duration {
+        let Some(live) = self.live.get() else {
+            return REBUILD_MAX;
+        };
+        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = live.now();
+        let mut due = REBUILD_MAX;
+        let mut choices: Vec<Choice> = Vec::with_capacity(self.targets.len());
+        for written in &self.targets {
+            let member = written.member();
+            let target = written.target(|addr, manner| self.peer(addr, manner));
+            let Some(target) = target.filter(|_| !member.is_drained()) else {
                 continue;
             };
-            let authority = backend
-                .ext
-                .get::<Arc<str>>()
-                .cloned()
-                .unwrap_or_else(|| addr.to_string().into());
-            let Some(manner) = backend.ext.get::<Arc<Manner>>() else {
-                continue;
-            };
-            let only = [addr];
-            let addresses = backend.ext.get::<Arc<Addresses>>();
-            let addresses = addresses.map_or(&only[..], |addresses| &addresses.0);
-            targets.push(Target {
-                addr,
-                authority,
-                peers: addresses
-                    .iter()
-                    .map(|addr| of.peer(*addr, manner))
-                    .collect(),
-                turn: AtomicUsize::new(0),
+            let (step, next) = self.step(member, now);
+            due = due.min(next);
+            choices.push(Choice {
+                target,
+                weight: u32::from(written.weight) * step,
+                priority: written.priority,
             });
-            weights.push(u32::try_from(backend.weight).unwrap_or(u32::MAX));
         }
-        Self {
-            targets: targets.into(),
-            schedule: Schedule::new(&weights).entered_at(turn),
-        }
+        let choosing = &self.choosing;
+        let ready = Ready::new(&choices, choosing.method, choosing.panic_threshold, live);
+        self.ready.store(Some(Arc::new(ready)));
+        due
+    }
+
+    /// How far a target has come that began slowly, of [`SLOW_STEPS`], and how long until the next step.
+    fn step(&self, member: &Member, now: u64) -> (u32, Duration) {
+        let whole = self.choosing.slow_start;
+        let served = member.serves_for(now).filter(|served| *served < whole);
+        let Some(served) = served else {
+            return (SLOW_STEPS, REBUILD_MAX);
+        };
+        let one = whole / SLOW_STEPS;
+        let done = served.as_nanos() / one.as_nanos().max(1);
+        let done = u32::try_from(done)
+            .unwrap_or(SLOW_STEPS)
+            .min(SLOW_STEPS - 1);
+        (
+            done + 1,
+            (one * (done + 1)).saturating_sub(served).max(one / 10),
+        )
     }
 }
 
-/// The addresses of one target.
-struct Addresses(Box<[SocketAddr]>);
-
-/// A target that was chosen; it lives as long as the choice, whatever is published meanwhile.
-pub struct Picked {
-    ready: Arc<Ready>,
-    index: usize,
-}
-
-impl std::fmt::Debug for Picked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Picked").field(&self.target()).finish()
-    }
-}
-
-impl Picked {
-    /// The target.
-    #[must_use]
-    pub fn target(&self) -> Option<&Target> {
-        self.ready.targets.get(self.index)
-    }
-}
-
-impl Target {
-    /// What Pingora needs to connect, within these times; none only for a target without addresses, which there is not.
-    #[must_use]
-    pub fn peer(&self, timeouts: &Timeouts) -> Option<Box<HttpPeer>> {
-        // Relaxed: which address is tried first is a matter of speed only.
-        let turn = self.turn.load(Ordering::Relaxed);
-        let index = turn.checked_rem(self.peers.len())?;
-        let mut peer = Box::new(self.peers.get(index)?.clone());
-        let options = &mut peer.options;
-        options.connection_timeout = Some(timeouts.connect());
-        options.total_connection_timeout = Some(timeouts.connect());
-        options.read_timeout = Some(timeouts.read());
-        Some(peer)
-    }
-
-    /// How many addresses its name has.
-    #[must_use]
-    pub fn addresses(&self) -> usize {
-        self.peers.len()
-    }
-
-    /// Nobody takes connections at `failed`: the next address comes first from now on.
-    pub fn avoid(&self, failed: &HttpPeer) {
-        let turn = self.turn.load(Ordering::Relaxed);
-        let index = turn.checked_rem(self.peers.len()).unwrap_or(0);
-        let in_use = self.peers.get(index).map(Peer::address);
-        if in_use == Some(failed.address()) {
-            // Somebody else may have noticed at the same time: one step is enough.
-            let next = turn.wrapping_add(1);
-            let relaxed = Ordering::Relaxed;
-            let first = self.turn.compare_exchange(turn, next, relaxed, relaxed);
-            log::debug!(target:% = self.authority, address:% = failed, first = first.is_ok(); "address avoided");
+/// Builds the choice anew whenever something is different, until the upstream is gone.
+async fn keep(upstream: Weak<Upstream>, mut changes: tokio::sync::watch::Receiver<()>) {
+    loop {
+        let Some(due) = upstream.upgrade().map(|upstream| upstream.rebuild()) else {
+            return;
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(due) => {}
         }
     }
 }

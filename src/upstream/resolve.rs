@@ -101,7 +101,6 @@ pub(super) async fn keep(
     first: Duration,
 ) {
     let host = owner
-        .discovery
         .targets
         .get(index)
         .map(|written| Arc::clone(&written.host));
@@ -117,6 +116,6 @@ pub(super) async fn keep(
             return;
         };
         wait = upstream.found(index, answer);
-        upstream.refresh().await;
+        upstream.rebuild();
     }
 }

@@ -10,17 +10,29 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::TimeoutsSpec;
+use super::{LoadBalancing, TimeoutsSpec};
 use crate::base::net::TargetUrl;
 use crate::base::problem::Place;
+use crate::base::units::{Share, Span};
 use crate::tls::Version;
 
 /// A group of targets that answer the same requests.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// Where requests go, by turns and by weight. At least one.
+    /// Where requests go. At least one.
     pub targets: Vec<TargetSpec>,
+    /// How the target of a request is chosen. Default `least_request`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancing: Option<LoadBalancing>,
+    /// For how long a target that comes back, or is new after a reload, gets less than its weight says, from a tenth on.
+    /// Default: it gets all of it at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Span>,
+    /// Where fewer than this share of the targets are well and there is no backup, all that take connections get
+    /// requests: rather would many be asked in vain than few be crushed. `0%`: never. Default `50%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panic_threshold: Option<Share>,
     /// How long the steps of a request may take. `none` turns an inherited one off: then the defaults hold.
     #[serde(default, skip_serializing_if = "Setting::is_absent")]
     pub timeouts: Setting<TimeoutsSpec>,
@@ -36,6 +48,15 @@ pub struct Spec {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Defaults {
+    /// How the target of a request is chosen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load_balancing: Option<LoadBalancing>,
+    /// For how long a target that comes back gets less than its weight says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<Span>,
+    /// Fewer than this share of the targets left, and all that take connections get requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub panic_threshold: Option<Share>,
     /// How long the steps of a request may take.
     #[serde(default, skip_serializing_if = "Setting::is_absent")]
     pub timeouts: Setting<TimeoutsSpec>,
@@ -65,6 +86,11 @@ impl Spec {
         if self.timeouts.is_absent() {
             self.timeouts.clone_from(&defaults.timeouts);
         }
+        if self.load_balancing.is_none() {
+            self.load_balancing.clone_from(&defaults.load_balancing);
+        }
+        self.slow_start = self.slow_start.or(defaults.slow_start);
+        self.panic_threshold = self.panic_threshold.or(defaults.panic_threshold);
     }
 }
 
@@ -199,6 +225,14 @@ pub struct TargetSpec {
     #[serde(default = "one")]
     #[schemars(range(min = 1, max = 1000))]
     pub weight: NonZeroU16,
+    /// 0 comes first; a target with a higher number is a backup: it is used while none before it is well. Default 0, at most 255.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: u8,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own form")]
+const fn is_zero(priority: &u8) -> bool {
+    *priority == 0
 }
 
 const fn one() -> NonZeroU16 {

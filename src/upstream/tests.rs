@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use proptest::prelude::*;
 
-use super::pick::Schedule;
 use super::resolve::{Found, NameError, Names};
-use super::{Spec, Upstream};
+use super::{Ask, Spec, Upstream};
+use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::task::{Spawner, TaskGuard};
 
 /// Answers what it is told to, one answer after the other; the last one stays.
@@ -52,10 +51,15 @@ impl Names for Scripted {
 }
 
 fn upstream(targets: &str) -> Arc<Upstream> {
-    let spec: Spec = serde_yaml::from_str(&format!("targets: {targets}")).unwrap();
+    let spec: Spec =
+        serde_yaml::from_str(&format!("targets: {targets}\nload_balancing: round_robin")).unwrap();
     let mut upstream = Upstream::new("orders", 1, &spec, super::Security::default());
     upstream.ttl_min = Duration::from_millis(5);
     Arc::new(upstream)
+}
+
+fn clock() -> SharedClock {
+    Arc::new(SystemClock)
 }
 
 fn found(addresses: &[&str], ttl: Duration) -> Result<Found, NameError> {
@@ -67,53 +71,8 @@ fn found(addresses: &[&str], ttl: Duration) -> Result<Found, NameError> {
 }
 
 fn picked(upstream: &Upstream) -> Option<String> {
-    let picked = upstream.pick()?;
-    Some(picked.target()?.addr.to_string())
-}
-
-#[test]
-fn a_million_turns_go_exactly_by_weight() {
-    let schedule = Schedule::new(&[5, 1, 1, 3]);
-    let mut counts = [0u32; 4];
-    for _ in 0..1_000_000 {
-        counts[schedule.next().unwrap()] += 1;
-    }
-    assert_eq!(counts, [500_000, 100_000, 100_000, 300_000]);
-}
-
-#[test]
-fn a_heavy_target_does_not_take_its_turns_in_a_row() {
-    let schedule = Schedule::new(&[3, 1]);
-    let turns: Vec<usize> = (0..8).map(|_| schedule.next().unwrap()).collect();
-    let runs = turns
-        .windows(4)
-        .filter(|turns| turns.iter().all(|turn| *turn == 0))
-        .count();
-    assert_eq!(runs, 0, "{turns:?}");
-}
-
-#[test]
-fn nothing_to_choose_from_is_no_panic() {
-    assert_eq!(Schedule::new(&[]).next(), None);
-}
-
-proptest! {
-    #[test]
-    fn one_cycle_has_every_weight(weights in prop::collection::vec(1u32..=1000, 1..20)) {
-        let schedule = Schedule::new(&weights);
-        let divisor = weights.iter().copied().fold(0, gcd);
-        let mut counts: HashMap<usize, u32> = HashMap::new();
-        for _ in 0..weights.iter().sum::<u32>() / divisor {
-            *counts.entry(schedule.next().unwrap()).or_default() += 1;
-        }
-        for (index, weight) in weights.iter().enumerate() {
-            prop_assert_eq!(counts.get(&index).copied(), Some(weight / divisor));
-        }
-    }
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
+    let picked = upstream.pick(&Ask::default())?;
+    Some(picked.target()?.addr()?.to_string())
 }
 
 #[tokio::test]
@@ -124,7 +83,7 @@ async fn addresses_need_no_names() {
     let names: Arc<dyn Names> = Arc::new(Scripted::new(Vec::new()));
     let spawner = Spawner::new(tokio::runtime::Handle::current());
     let guards = upstream
-        .start(&names, &spawner, Duration::from_millis(100))
+        .start(&names, &spawner, &clock(), Duration::from_millis(100))
         .await;
     assert!(guards.is_empty());
     let mut counts: HashMap<String, u32> = HashMap::new();
@@ -146,7 +105,7 @@ async fn the_same_address_twice_is_one_target_with_both_weights() {
     )]));
     let spawner = Spawner::new(tokio::runtime::Handle::current());
     let _guards = upstream
-        .start(&names, &spawner, Duration::from_millis(100))
+        .start(&names, &spawner, &clock(), Duration::from_millis(100))
         .await;
     let mut counts: HashMap<String, u32> = HashMap::new();
     for _ in 0..300 {
@@ -209,7 +168,7 @@ async fn a_name_without_an_address_gives_no_target() {
     let names: Arc<dyn Names> = Arc::new(Scripted::new(Vec::new()));
     let spawner = Spawner::new(tokio::runtime::Handle::current());
     let _guards = upstream
-        .start(&names, &spawner, Duration::from_millis(100))
+        .start(&names, &spawner, &clock(), Duration::from_millis(100))
         .await;
     assert_eq!(picked(&upstream), None);
 }
@@ -223,7 +182,7 @@ async fn started(
     let names: Arc<dyn Names> = Arc::clone(&scripted) as Arc<dyn Names>;
     let spawner = Spawner::new(tokio::runtime::Handle::current());
     let guards = upstream
-        .start(&names, &spawner, Duration::from_millis(100))
+        .start(&names, &spawner, &clock(), Duration::from_millis(100))
         .await;
     (guards, scripted)
 }

@@ -39,7 +39,7 @@ pub(crate) fn before(origins: &[&Origin], clauses: &str) -> String {
     let targets = targets.collect::<Vec<_>>().join(", ");
     format!(
         "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\nadmin: {{ socket: admin.sock }}\n\
-         upstreams: {{ o: {{ targets: [{targets}] }} }}\n\
+         upstreams: {{ o: {{ load_balancing: round_robin, targets: [{targets}] }} }}\n\
          routes: [{{ name: all, match: {{ path_prefix: / }}, upstream: o{clauses} }}]\n"
     )
 }

@@ -30,6 +30,7 @@ macro_rules! examples {
 
 examples! {
     admin,
+    balancing,
     bodies,
     body_limits,
     compression,
@@ -570,6 +571,20 @@ mod exercises {
         assert_eq!(next.last().path, "/orders/7");
         assert_eq!(text(&gateway, "/v1/users/7", &staging), "users");
         ask(&gateway, "/v1/users/7", &[("Host", "other.example.com")]).expect(404);
+    }
+
+    pub(super) fn balancing(example: Example) {
+        let (one, other, backup) = (named("one"), named("other"), named("backup"));
+        let example = example.target(3001, &one).target(3002, &other);
+        let gateway = example.target(3003, &backup).start();
+        let of = |tenant: &str| text(&gateway, "/", &[("x-tenant", tenant)]);
+        let tenants: Vec<String> = (0..20).map(|tenant| tenant.to_string()).collect();
+        for tenant in &tenants {
+            assert_eq!(of(tenant), of(tenant));
+        }
+        let seen: BTreeSet<String> = tenants.iter().map(|tenant| of(tenant)).collect();
+        assert_eq!(Vec::from_iter(seen), ["one", "other"]);
+        assert_eq!(backup.count(), 0);
     }
 
     pub(super) fn weighted_targets(example: Example) {

@@ -1,6 +1,7 @@
 //! The gateway as its users meet it: the real binary, real sockets, a recording origin behind it.
 
 mod audit;
+mod balancing;
 mod browser;
 mod bulk;
 mod called;

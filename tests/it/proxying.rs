@@ -21,7 +21,7 @@ use super::support::{
 fn before_targets(targets: &str) -> Gateway {
     Gateway::spawn(&format!(
         "version: 1\nlisteners:\n  public: {{ address: \"127.0.0.1:0\" }}\n  behind: {{ address: \"127.0.0.1:0\", trusted_proxies: [127.0.0.0/8, 10.0.0.0/8] }}\n\
-         upstreams: {{ o: {{ targets: [{targets}] }} }}\n\
+         upstreams: {{ o: {{ load_balancing: round_robin, targets: [{targets}] }} }}\n\
          routes: [{{ name: all, match: {{ path_prefix: / }}, upstream: o }}]\n"
     ))
 }

@@ -417,6 +417,12 @@ impl Ratio {
         Self(percent as u32 * 10_000)
     }
 
+    /// In thousandths, rounded down.
+    #[must_use]
+    pub const fn thousandths(self) -> u32 {
+        self.0 / 1000
+    }
+
     /// From 0 to 10.
     #[must_use]
     pub fn factor(self) -> f64 {

@@ -1,18 +1,13 @@
 //! Smooth weighted round robin: heavy targets come often, but never twice where it can be helped.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
 /// The longest cycle that is laid out; weights beyond it are scaled down.
 const CYCLE_MAX: u64 = 65_536;
 
-/// One cycle of choices, laid out in advance, and where we are in it.
+/// One cycle of choices, laid out in advance.
 #[derive(Debug)]
-pub(super) struct Schedule {
-    cycle: Box<[u32]>,
-    next: AtomicUsize,
-}
+pub(super) struct Turns(Box<[u32]>);
 
-impl Schedule {
+impl Turns {
     /// Lays out a cycle in which target `i` comes `weights[i]` times.
     #[must_use]
     pub(super) fn new(weights: &[u32]) -> Self {
@@ -27,37 +22,13 @@ impl Schedule {
                 *weight = (*weight * CYCLE_MAX / total).max(1);
             }
         }
-        Self {
-            cycle: lay_out(&scaled),
-            next: AtomicUsize::new(0),
-        }
+        Self(lay_out(&scaled))
     }
 
-    /// The same cycle, entered at another turn.
-    pub(super) fn entered_at(self, turn: usize) -> Self {
-        self.next.store(turn, Ordering::Relaxed);
-        self
-    }
-
-    /// How many turns were taken.
-    pub(super) fn turn(&self) -> usize {
-        self.next.load(Ordering::Relaxed)
-    }
-
-    /// The next choice; `None` when there is none.
-    pub(super) fn next(&self) -> Option<usize> {
-        // Relaxed: only the counter itself matters, nothing is published through it.
-        self.choice(self.next.fetch_add(1, Ordering::Relaxed))
-    }
-
-    /// The next choice, which stays the next.
-    pub(super) fn peek(&self) -> Option<usize> {
-        self.choice(self.turn())
-    }
-
-    fn choice(&self, turn: usize) -> Option<usize> {
-        let index = turn.checked_rem(self.cycle.len())?;
-        self.cycle
+    /// Whose turn number `turn` is; `None` when there is nobody.
+    pub(super) fn choice(&self, turn: usize) -> Option<usize> {
+        let index = turn.checked_rem(self.0.len())?;
+        self.0
             .get(index)
             .and_then(|choice| usize::try_from(*choice).ok())
     }
