@@ -38,10 +38,10 @@ lint: ## clippy with the house lints, and the docs
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps --document-private-items
 
-bench: ## Doorward beside its peers: table, JSON and charts in bench of the target directory; then routing and the access log alone
+bench: ## Doorward beside its peers: table, JSON and charts in bench of the target directory; then routing, the access log and the choice of targets alone
 	$(NEED) build bench
 	python3 -B bench/run.py
-	$(CARGO) bench --locked --bench router --bench access_log
+	$(CARGO) bench --locked --bench router --bench access_log --bench balance
 
 costs: ## instructions of a request, with and without each clause, held to bench/instructions.json
 	$(NEED) build bench

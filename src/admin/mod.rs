@@ -13,7 +13,7 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value as Json, json};
 
-use crate::base::control::{Control, Question, Reloaded, Tests};
+use crate::base::control::{Control, Duty, Question, Reloaded, Tests};
 use crate::telemetry::Telemetry;
 use access::Right;
 pub use access::{Access, Door};
@@ -74,6 +74,8 @@ enum Route {
     OpenApi,
     Explain,
     Reload,
+    Drain,
+    Resume,
 }
 
 impl Route {
@@ -91,6 +93,8 @@ impl Route {
             // It tells what would be, and changes nothing.
             "/explain" => (Self::Explain, Right::View),
             "/reload" => (Self::Reload, Right::Operate),
+            "/upstreams/drain" => (Self::Drain, Right::Operate),
+            "/upstreams/resume" => (Self::Resume, Right::Operate),
             _ => return None,
         })
     }
@@ -101,7 +105,7 @@ impl Route {
 
     fn methods(self) -> &'static [Method] {
         match self {
-            Self::Explain | Self::Reload => &[Method::POST],
+            Self::Explain | Self::Reload | Self::Drain | Self::Resume => &[Method::POST],
             Self::Live
             | Self::Ready
             | Self::Metrics
@@ -151,6 +155,24 @@ impl Admin {
                 let tests = if run { Tests::Run } else { Tests::Skip };
                 reloaded(&self.control.reload(tests).await)
             }
+            Route::Drain => self.set_duty(query, Duty::Drain),
+            Route::Resume => self.set_duty(query, Duty::Resume),
+        }
+    }
+
+    fn set_duty(&self, query: &str, duty: Duty) -> Response<Vec<u8>> {
+        let named = |name| question::parameter(query, name);
+        let (Some(upstream), Some(target)) = (named("upstream"), named("target")) else {
+            let why = "say which: `?upstream=NAME&target=HOST:PORT`";
+            return problem(StatusCode::BAD_REQUEST, "question", why);
+        };
+        match self.control.set_duty(&upstream, &target, duty) {
+            Ok(in_flight) => {
+                let drained = duty == Duty::Drain;
+                let told = json!({ "upstream": upstream, "target": target, "drained": drained, "in_flight": in_flight });
+                to_json(StatusCode::OK, &told)
+            }
+            Err(why) => problem(StatusCode::NOT_FOUND, "not_found", &why),
         }
     }
 

@@ -56,6 +56,15 @@ pub enum Reloaded {
     },
 }
 
+/// Whether a target gets new requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Duty {
+    /// None; those under way go on to their end.
+    Drain,
+    /// As many as it is due.
+    Resume,
+}
+
 /// What is asked about a request that nobody sends.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
@@ -87,6 +96,12 @@ pub trait Control: Send + Sync {
     fn explain(&self, question: &Question) -> Result<Json, String>;
     /// The effective config in force, secrets hidden; under `files` the version of each file it refers to.
     fn config(&self) -> Json;
+    /// Takes a target out or back in, until somebody says otherwise or the process ends; how many requests are under way
+    /// there.
+    ///
+    /// # Errors
+    /// There is no such upstream or target, in words.
+    fn set_duty(&self, upstream: &str, target: &str, duty: Duty) -> Result<u32, String>;
     /// Version, config generation, listeners.
     fn status(&self) -> Json;
 }

@@ -19,7 +19,7 @@ use super::attempt::{Attempt, RETRIES_MAX, changes_nothing, nobody_there};
 use super::scripted::{refused, too_large};
 use super::{Answer, Failed, Request, Terms, wire};
 use crate::exchange::{Exchange, Fault, ResponseHead, Upgrade, check_answer};
-use crate::upstream::{Ask, Picked, Target, Upstream, check_proof};
+use crate::upstream::{Picked, Target, Upstream, check_proof};
 
 /// How long a write may take: a target that takes nothing may have answered all the same.
 const WRITE_MAX: Duration = Duration::from_secs(30);
@@ -72,6 +72,8 @@ impl Http {
             };
             exchange.attempts = exchange.attempts.saturating_add(1);
             exchange.target = Some(target.authority.clone());
+            let (now, scheme) = (exchange.unix_secs(), exchange.client_scheme());
+            exchange.sticky = upstream.stick(&pick, terms.ask.stuck, now, scheme);
             if let Some(meter) = terms.meter.filter(|_| exchange.attempts > 1) {
                 meter.retried();
             }
@@ -223,11 +225,7 @@ fn choose(
     again: Option<Picked>,
     terms: &Terms<'_>,
 ) -> Result<(Picked, Box<HttpPeer>), Failed> {
-    let ask = Ask {
-        key: terms.key,
-        tried: &[],
-    };
-    let picked = again.or_else(|| upstream.pick(&ask));
+    let picked = again.or_else(|| upstream.pick(&terms.ask));
     let picked = picked.ok_or_else(no_target)?;
     let peer = picked.target().and_then(|target| target.peer(&terms.times));
     let peer = peer.ok_or_else(no_target)?;

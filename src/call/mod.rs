@@ -19,7 +19,7 @@ pub use scripted::Scripted;
 pub use wire::strip_connection;
 
 use crate::exchange::{Exchange, Fault, RequestHead, ResponseHead};
-use crate::upstream::{Timeouts, Upstream};
+use crate::upstream::{Ask, Timeouts, Upstream};
 
 /// A whole request.
 #[derive(Debug)]
@@ -44,8 +44,8 @@ pub struct Answer {
 pub struct Terms<'a> {
     /// How long its steps may take.
     pub times: Timeouts,
-    /// The hash of what the request is alike others by, where its target is chosen by that.
-    pub key: Option<u64>,
+    /// What its target is chosen by.
+    pub ask: Ask<'a>,
     /// Since when the total counts.
     pub since: Instant,
     /// The longest body of an answer, in bytes.

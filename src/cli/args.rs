@@ -251,4 +251,23 @@ pub(super) enum UpstreamsVerb {
         after_help = "Examples:\n  doorward upstreams list\n  doorward upstreams list --format json"
     )]
     List,
+    /// Send no new requests to a target; those under way go on to their end
+    #[command(
+        after_help = "Examples:\n  doorward upstreams drain orders 10.1.0.11:8080\n  doorward upstreams drain orders users.internal:80 --format json"
+    )]
+    Drain(TargetArgs),
+    /// Send requests to a drained target again
+    #[command(
+        after_help = "Examples:\n  doorward upstreams resume orders 10.1.0.11:8080\n  doorward upstreams resume orders users.internal:80 --format json"
+    )]
+    Resume(TargetArgs),
+}
+
+/// One target of a running gateway.
+#[derive(Debug, clap::Args)]
+pub(super) struct TargetArgs {
+    /// The upstream, by name
+    pub(super) upstream: String,
+    /// Host and port, as `upstreams list` prints them
+    pub(super) target: String,
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::args::{Format, Global, UpstreamsVerb};
+use super::args::{Format, Global, TargetArgs, UpstreamsVerb};
 use super::client::ask;
 use super::{Exit, print, say};
 use crate::base::control::Tests;
@@ -160,17 +160,87 @@ fn targets(upstream: &Json) -> String {
         };
         let weight = target.get("weight").and_then(Json::as_u64).unwrap_or(1);
         out.push_str(&format!(
-            "  upstream {name}  {}  {}  weight {weight}\n",
+            "  upstream {name}  {}  {}  weight {weight}{}\n",
             text("target"),
-            text("address")
+            text("address"),
+            standing(target)
         ));
     }
     out
 }
 
-/// `upstreams list`.
+/// What is not as it is by default.
+fn standing(target: &Json) -> String {
+    let number = |key: &str| target.get(key).and_then(Json::as_u64).filter(|n| *n > 0);
+    let mut out = String::new();
+    if let Some(priority) = number("priority") {
+        out.push_str(&format!("  priority {priority}"));
+    }
+    if let Some(health) = target.get("health").and_then(Json::as_str) {
+        out.push_str(&format!("  {health}"));
+    }
+    if let Some(seconds) = target.get("ejected_seconds").and_then(Json::as_f64) {
+        out.push_str(&format!("  ejected for {seconds:.0} s"));
+    }
+    if target.get("drained").and_then(Json::as_bool) == Some(true) {
+        out.push_str("  drained");
+    }
+    if let Some(requests) = number("in_flight") {
+        out.push_str(&format!("  {requests} in flight"));
+    }
+    out
+}
+
+/// `upstreams`.
 pub(super) fn upstreams(verb: &UpstreamsVerb, global: &Global) -> Exit {
-    let UpstreamsVerb::List = verb;
+    match verb {
+        UpstreamsVerb::List => list(global),
+        UpstreamsVerb::Drain(target) => set_duty("drain", target, global),
+        UpstreamsVerb::Resume(target) => set_duty("resume", target, global),
+    }
+}
+
+fn set_duty(verb: &str, args: &TargetArgs, global: &Global) -> Exit {
+    let (upstream, target) = (escaped(&args.upstream), escaped(&args.target));
+    let path = format!("/upstreams/{verb}?upstream={upstream}&target={target}");
+    let answer = match ask(global, "POST", &path) {
+        Ok(answer) => answer,
+        Err(exit) => return exit,
+    };
+    if answer.status != 200 {
+        let why = answer.body.get("detail").and_then(Json::as_str);
+        say(&format!("error: {}", why.unwrap_or("it was refused")));
+        return Exit::Findings;
+    }
+    if global.format == Format::Json {
+        print(&format!("{:#}\n", answer.body));
+        return Exit::Done;
+    }
+    let in_flight = answer.body.get("in_flight").and_then(Json::as_u64);
+    let done = if verb == "drain" {
+        "drained"
+    } else {
+        "resumed"
+    };
+    let (upstream, target) = (&args.upstream, &args.target);
+    let in_flight = in_flight.unwrap_or(0);
+    print(&format!(
+        "{done} {upstream} {target}, {in_flight} requests in flight\n"
+    ));
+    Exit::Done
+}
+
+/// As it stands in a query.
+fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    let each = text.bytes().map(|byte| match byte {
+        byte if plain(byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    each.collect()
+}
+
+fn list(global: &Global) -> Exit {
     let answer = match ask(global, "GET", "/upstreams") {
         Ok(answer) => answer,
         Err(exit) => return exit,

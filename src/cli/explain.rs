@@ -99,7 +99,9 @@ fn end(told: &Json) -> String {
             [] => String::new(),
             clauses => format!(" (called: {})", clauses.join(", ")),
         };
-        return format!("{upstream} {target} {path}{query}{called}");
+        let chosen = text("chosen_by").map(|by| format!(" (chosen by {by})"));
+        let chosen = chosen.unwrap_or_default();
+        return format!("{upstream} {target} {path}{query}{called}{chosen}");
     }
     let mut end = status.to_string();
     for word in [text("error_type"), text("location")].into_iter().flatten() {

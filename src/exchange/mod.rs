@@ -115,6 +115,8 @@ pub struct Exchange {
     pub attempts: u16,
     /// The authority of the target that was tried last. (gateway/peer)
     pub target: Option<Arc<str>>,
+    /// The cookie by which the client stays with that target, where it does not have it. (gateway/peer)
+    pub sticky: Option<HeaderValue>,
 }
 
 /// The longest bodies, in bytes; none = any.
@@ -207,7 +209,14 @@ impl Exchange {
             detail: None,
             attempts: 0,
             target: None,
+            sticky: None,
         }
+    }
+
+    /// The time of day when it began, in seconds since 1970.
+    #[must_use]
+    pub fn unix_secs(&self) -> u64 {
+        u64::try_from(self.unix_millis / 1000).unwrap_or(0)
     }
 
     /// How the client spoke: what a trusted proxy says, else how it reached us.

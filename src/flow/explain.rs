@@ -106,9 +106,10 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
     if let Some(clauses) = called_by.filter(|clauses| !clauses.is_empty()) {
         told.insert("called_by".to_owned(), json!(clauses));
     }
+    let ask = super::ask(plan, head, exchange);
     let target = match exchange.mode {
         Mode::Offline => None,
-        Mode::Live | Mode::Dry => upstream.peek(super::balancing_key(plan, head, exchange)),
+        Mode::Live | Mode::Dry => upstream.peek(&ask),
     };
     let written: Vec<&str> = upstream.authorities().collect();
     match (target, written.as_slice()) {
@@ -117,7 +118,7 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
         (None, _) => told.insert("targets".to_owned(), json!(written)),
     };
     if written.len() > 1 {
-        told.insert("chosen_by".to_owned(), json!(upstream.reason()));
+        told.insert("chosen_by".to_owned(), json!(upstream.reason(&ask)));
     }
     told.insert("upstream_method".to_owned(), json!(sent.method.as_str()));
     told.insert(

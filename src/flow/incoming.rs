@@ -1,6 +1,6 @@
 //! What the client gets of an upstream's answer.
 
-use http::header::{HeaderName, TRANSFER_ENCODING};
+use http::header::{HeaderName, SET_COOKIE, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 
 use crate::exchange::{Exchange, Headers, RequestHead, ResponseHead};
@@ -17,6 +17,9 @@ pub fn shape(plan: &Plan, asked: &RequestHead, head: &mut ResponseHead, exchange
         route.chain.response(asked, head, exchange);
     }
     exchange.to_client.apply(head);
+    if let Some(cookie) = exchange.sticky.take() {
+        head.add(&SET_COOKIE, cookie);
+    }
     if asked.version == Version::HTTP_10 {
         // It knows no chunks: the body ends with the connection.
         head.remove(&TRANSFER_ENCODING);

@@ -27,8 +27,9 @@ pub use trial::trial;
 use crate::exchange::{
     Decision, Exchange, Facts, Fault, Reply, RequestHead, Step, Verdict, key_hash,
 };
+use crate::expr::Scope as _;
 use crate::plan::{Action, EnvironmentHost, Plan, Route};
-use crate::upstream::{Timeouts, Upstream};
+use crate::upstream::{Ask, Timeouts, Upstream};
 
 /// What happens after a request was looked at.
 #[derive(Debug)]
@@ -100,12 +101,23 @@ pub fn upstream<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a Arc<Upstr
     }
 }
 
-/// The hash of what the request is alike others by, where its upstream chooses the target by that.
+/// What the target of the request is chosen by, as far as its upstream wants to know.
 #[must_use]
-pub fn balancing_key(plan: &Plan, head: &RequestHead, exchange: &Exchange) -> Option<u64> {
-    let key = upstream(plan, exchange)?.key()?;
-    let params = route(plan, exchange).map_or(&[][..], |route| &route.params);
-    key_hash(key, &Facts::of(head, exchange), params)
+pub fn ask(plan: &Plan, head: &RequestHead, exchange: &Exchange) -> Ask<'static> {
+    let mut ask = Ask::default();
+    let Some(upstream) = upstream(plan, exchange) else {
+        return ask;
+    };
+    let facts = Facts::of(head, exchange);
+    if let Some(key) = upstream.key() {
+        let params = route(plan, exchange).map_or(&[][..], |route| &route.params);
+        ask.key = key_hash(key, &facts, params);
+    }
+    if let Some(cookie) = upstream.sticky_cookie() {
+        let cookie = facts.cookie(cookie);
+        ask.stuck = cookie.and_then(|value| upstream.stuck(&value, exchange.unix_secs()));
+    }
+    ask
 }
 
 /// How long the steps of the request may take: as its route says, else as its upstream.

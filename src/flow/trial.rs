@@ -18,7 +18,7 @@ use crate::call::{Answer, Request, Scripted, Terms, Transport};
 use crate::config::request_test::{Expect, Failure, Given, RequestTest};
 use crate::exchange::{Exchange, Fault, Headers, Mode, RequestHead, RequestId, ResponseHead};
 use crate::plan::Plan;
-use crate::upstream::Upstream;
+use crate::upstream::{Ask, Upstream};
 
 /// What came of one request.
 struct Outcome {
@@ -138,7 +138,7 @@ fn answered(
     };
     let terms = Terms {
         times: super::timeouts(plan, exchange),
-        key: None,
+        ask: Ask::default(),
         since: exchange.started,
         answer_max: if whole {
             super::whole_max(exchange).1

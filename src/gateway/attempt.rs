@@ -93,7 +93,23 @@ pub(super) fn fails(state: &mut State, fault: Fault) {
 /// Tells the target's own state how it ended.
 fn report(state: &State, fault: Option<Fault>, status: u16) {
     if let Some(picked) = &state.picked {
+        let status = match state.exchange.grpc_status {
+            // A call that went wrong is an answer all the same; only its own status says so.
+            Some(code) if status == 200 && fault.is_none() => of_grpc(code),
+            _ => status,
+        };
         picked.report(outcome_of(fault, status));
+    }
+}
+
+/// The status that stands for one of gRPC, as far as the target is to blame for it: UNKNOWN, DEADLINE_EXCEEDED, INTERNAL,
+/// UNAVAILABLE and DATA_LOSS.
+const fn of_grpc(code: u8) -> u16 {
+    match code {
+        4 => 504,
+        14 => 503,
+        2 | 13 | 15 => 500,
+        _ => 200,
     }
 }
 

@@ -67,7 +67,7 @@ pub(super) async fn serve(
     let metrics = plan.metrics_of(upstream);
     let terms = Terms {
         times: flow::timeouts(&plan, &state.exchange),
-        key: flow::balancing_key(&plan, session.req_header(), &state.exchange),
+        ask: flow::ask(&plan, session.req_header(), &state.exchange),
         since: state.exchange.started,
         answer_max: flow::whole_max(&state.exchange).1,
         meter: metrics.map(|metrics| metrics as &dyn Meter),

@@ -11,7 +11,7 @@ use super::state::State;
 use crate::call::{changes_nothing, nobody_there};
 use crate::exchange::{Fault, Next};
 use crate::flow;
-use crate::upstream::{Ask, Picked, for_upgrade};
+use crate::upstream::{Picked, for_upgrade};
 
 /// Chooses the target of one attempt.
 pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPeer>> {
@@ -54,12 +54,14 @@ pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPee
     Ok(peer)
 }
 
-fn pick(session: &Session, state: &State) -> Option<Picked> {
+fn pick(session: &Session, state: &mut State) -> Option<Picked> {
     let upstream = flow::upstream(&state.plan, &state.exchange)?;
-    upstream.pick(&Ask {
-        key: flow::balancing_key(&state.plan, session.req_header(), &state.exchange),
-        tried: &[],
-    })
+    let ask = flow::ask(&state.plan, session.req_header(), &state.exchange);
+    let picked = upstream.pick(&ask)?;
+    let exchange = &mut state.exchange;
+    let (now, scheme) = (exchange.unix_secs(), exchange.client_scheme());
+    exchange.sticky = upstream.stick(&picked, ask.stuck, now, scheme);
+    Some(picked)
 }
 
 /// A name may have several addresses, and somebody at one of them only. Nothing was sent yet: each is tried once.

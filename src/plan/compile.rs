@@ -11,7 +11,8 @@ use super::environments;
 use super::matching::{self, Matching};
 use super::pages::Pages;
 use super::{
-    Action, Clients, Entrance, EnvironmentHost, Listener, Plan, Route, Site, request_tests, times,
+    Action, Clients, Entrance, EnvironmentHost, Listener, Plan, Route, Site, request_tests,
+    upstreams as rules,
 };
 use crate::base::net::NetSet;
 use crate::base::problem::{Place, Problem, Problems, suggest};
@@ -51,7 +52,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     compiler.check_unused();
     let admin = admin::compile(document, compiler.problems);
     request_tests::check(document, compiler.problems);
-    times::check(document, compiler.problems);
+    rules::check(document, compiler.problems);
     if compiler.problems.any_error() {
         return None;
     }
@@ -66,6 +67,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
         overload: document.runtime.overload,
         listeners,
         upstreams,
+        prober: Arc::default(),
         pages,
         via: via.into(),
         admin,

@@ -15,7 +15,7 @@ mod request_tests;
 mod staples;
 #[cfg(test)]
 mod tests;
-mod times;
+mod upstreams;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -38,7 +38,7 @@ use crate::config::document::{Drain, Overload};
 use crate::policy::Chain;
 use crate::router::{HostPattern, Router};
 use crate::telemetry::{self, RouteMetrics, Telemetry, UpstreamMetrics};
-use crate::upstream::{Names, Upstream};
+use crate::upstream::{Names, Outside, Prober, Upstream};
 
 /// So many listeners, with those that were taken away while the gateway runs.
 const LISTENERS_MAX: usize = 1024;
@@ -60,6 +60,8 @@ pub struct Plan {
     pub listeners: Vec<Listener>,
     /// Where requests go.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Who asks targets how they are.
+    pub prober: Arc<Prober>,
     /// Answers of our own.
     pub pages: Arc<Pages>,
     /// The id of this gateway in `Via`: a request that carries it has been here before.
@@ -251,6 +253,7 @@ impl Plan {
         }
         self.generation = old.generation + 1;
         self.via = Arc::clone(&old.via);
+        self.prober = Arc::clone(&old.prober);
         for upstream in &self.upstreams {
             if let Some(before) = old
                 .upstreams
@@ -287,7 +290,15 @@ impl Plan {
         });
         let mut guards = Vec::new();
         for upstream in &self.upstreams {
-            guards.extend(upstream.start(names, spawner, clock, NAMES_PATIENCE).await);
+            let outside = Outside {
+                names,
+                spawner,
+                clock,
+                prober: &self.prober,
+                observer: telemetry.targets(upstream.name()),
+                patience: NAMES_PATIENCE,
+            };
+            guards.extend(upstream.start(&outside).await);
         }
         let spawn = |asking| spawner.spawn(asking);
         guards.extend(staples::keep(self, names, telemetry, clock).map(spawn));

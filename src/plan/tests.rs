@@ -352,8 +352,7 @@ async fn addresses_of_names_are_taken_over() {
     };
     let address = |plan: &Plan| {
         let mut targets = plan.upstreams[0].targets();
-        targets
-            .find_map(|(authority, address, _)| (authority == "app.test:8080").then_some(address))
+        targets.find_map(|target| (target.authority == "app.test:8080").then_some(target.address))
     };
     let known = Some(Some("127.0.0.9:8080".parse().expect("an address")));
     let (old, spawner) = (

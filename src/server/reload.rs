@@ -9,14 +9,15 @@ use serde_json::{Value as Json, json};
 
 use super::sockets::Sockets;
 use crate::base::clock::SharedClock;
-use crate::base::control::{Control, Question, Reloaded, Tests};
+use crate::base::control::{Control, Duty, Question, Reloaded, Tests};
+use crate::base::problem::suggest;
 use crate::base::task::Spawner;
 use crate::config;
 use crate::exchange::Mode;
 use crate::flow;
 use crate::plan::{Plan, PlanHandle};
 use crate::telemetry::{LogSpec, MetricsSpec, Telemetry};
-use crate::upstream::Names;
+use crate::upstream::{Health, Names};
 
 /// A config that was loaded and compiled.
 #[derive(Debug)]
@@ -276,6 +277,29 @@ impl Control for Reloader {
         flow::explain(&plan, question, &addresses, &*parts.clock, Mode::Dry)
     }
 
+    fn set_duty(&self, upstream: &str, target: &str, duty: Duty) -> Result<u32, String> {
+        let plan = self.parts.plans.load();
+        let mut upstreams = plan.upstreams.iter();
+        let found = upstreams.find(|known| **known.name() == *upstream);
+        let found = found.ok_or_else(|| {
+            let names = plan.upstreams.iter().map(|known| &**known.name());
+            let hint = suggest(upstream, names).map(|name| format!("; did you mean `{name}`?"));
+            format!(
+                "unknown upstream `{}`{}",
+                upstream.escape_debug(),
+                hint.unwrap_or_default()
+            )
+        })?;
+        found.set_duty(target, duty).ok_or_else(|| {
+            let known: Vec<&str> = found.authorities().collect();
+            let target = target.escape_debug();
+            format!(
+                "`{upstream}` has no target `{target}`; known: `{}`",
+                known.join("`, `")
+            )
+        })
+    }
+
     fn config(&self) -> Json {
         self.shown
             .lock()
@@ -289,9 +313,17 @@ impl Control for Reloader {
         let listeners = addresses.iter();
         let listeners = listeners.map(|(name, url)| json!({ "name": &**name, "address": url }));
         let upstreams = plan.upstreams.iter().map(|upstream| {
-            let targets = upstream.targets().map(|(authority, address, weight)| {
-                let address = address.map(|address| address.to_string());
-                json!({ "target": authority, "address": address, "weight": weight })
+            let targets = upstream.targets().map(|target| {
+                json!({
+                    "target": target.authority,
+                    "address": target.address.map(|address| address.to_string()),
+                    "weight": target.weight,
+                    "priority": target.priority,
+                    "health": target.health.map(Health::word),
+                    "ejected_seconds": target.ejected_for.map(|span| span.as_secs_f64()),
+                    "drained": target.drained,
+                    "in_flight": target.in_flight,
+                })
             });
             json!({ "name": &**upstream.name(), "targets": targets.collect::<Vec<_>>() })
         });

@@ -11,6 +11,7 @@ use prometheus::{
 
 use super::connections::{ConnectionMetrics, ListenerMetrics};
 use super::spec::MetricsSpec;
+use super::targets::TargetMetrics;
 use super::tls::{OcspMetrics, TlsCounters};
 use crate::exchange::{Fault, GRPC_CODES};
 
@@ -42,6 +43,7 @@ pub(super) struct Metrics {
     upstream_connections: IntCounterVec,
     upstream_reused: IntCounterVec,
     upstream_retries: IntCounterVec,
+    pub(super) targets: TargetMetrics,
     pub(super) connections: ConnectionMetrics,
     tls: TlsCounters,
     pub(super) config: ConfigMetrics,
@@ -129,6 +131,7 @@ impl Metrics {
                 "doorward_upstream_retries_total",
                 "Attempts at targets after the first of a request",
             )?,
+            targets: TargetMetrics::new(&register)?,
             connections: ConnectionMetrics::new(&register)?,
             tls: TlsCounters::new(&register)?,
             dropped: registered(
@@ -215,6 +218,7 @@ impl Metrics {
             let labels = [name, "", fault.code()];
             drop(self.client_duration.remove_label_values(&labels));
         }
+        self.targets.forget(name);
         drop(self.upstream_connections.remove_label_values(&[name]));
         drop(self.upstream_reused.remove_label_values(&[name]));
         drop(self.upstream_retries.remove_label_values(&[name]));

@@ -6,6 +6,7 @@ mod metrics;
 mod process;
 mod sample;
 mod spec;
+mod targets;
 mod throttle;
 mod tls;
 
@@ -23,6 +24,7 @@ pub use spec::{AccessLogFormat, AccessLogSpec, Level, LogFormat, LogSpec, Metric
 pub use tls::{OcspMetrics, OcspResult};
 
 use crate::exchange::{Exchange, Fault};
+use crate::upstream::Observer;
 use metrics::Metrics;
 use throttle::Throttle;
 
@@ -92,6 +94,12 @@ impl Telemetry {
     /// Forgets the metrics of the upstream `name`.
     pub fn forget_upstream(&self, name: &str) {
         self.metrics.forget_upstream(name);
+    }
+
+    /// Who counts how the targets of the upstream `name` stand.
+    #[must_use]
+    pub fn targets(&self, name: &str) -> Arc<dyn Observer> {
+        Arc::new(self.metrics.targets.of(name))
     }
 
     /// The metrics of the listener `name`.

@@ -121,6 +121,11 @@ impl Target {
         self.backend.addr.as_inet().copied()
     }
 
+    /// It as Pingora's checks see it.
+    pub(super) const fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
     /// Its live state.
     #[must_use]
     pub const fn member(&self) -> &Arc<Member> {

@@ -3,40 +3,53 @@
 mod balance;
 mod choosing;
 mod discovery;
+mod ejecting;
+mod health;
 mod member;
 mod patient;
 mod ready;
 mod resolve;
 mod secure;
 mod spec;
+mod sticky;
+mod tending;
 #[cfg(test)]
 mod tests;
 mod tiers;
 mod timeouts;
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use http::HeaderValue;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 
 use choosing::Choosing;
 pub use choosing::{HashSpec, LoadBalancing};
 pub use discovery::Target;
 use discovery::Written;
+use ejecting::Ejecting;
+pub use ejecting::OutlierSpec;
+use health::Check;
+pub use health::{ExpectSpec, HealthCheckSpec, Prober, StatusRange};
 use member::Live;
-pub use member::Member;
+pub use member::{Health, Member, Observer, Tally};
 pub use patient::for_upgrade;
+use ready::Ready;
 pub use ready::{Ask, Outcome, Picked};
-use ready::{Choice, Ready};
 pub use resolve::{Found, NameError, Names, SystemNames};
 use secure::Manner;
 pub use secure::{Security, check_proof};
 pub use spec::{Defaults, Protocol, Setting, Spec, TargetSpec, TlsSpec, Verify};
+use sticky::Sticky;
+pub use sticky::{StickySpec, Stuck};
 pub use timeouts::{Timeouts, TimeoutsSpec};
 
 use crate::base::clock::SharedClock;
+use crate::base::control::Duty;
+use crate::base::forwarded::Scheme;
 use crate::base::key::Key;
 use crate::base::task::{Spawner, TaskGuard};
 
@@ -44,10 +57,6 @@ use crate::base::task::{Spawner, TaskGuard};
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an idle connection to a target is kept.
 const IDLE_MAX: Duration = Duration::from_secs(55);
-/// In so many steps a target that begins slowly comes to its weight; the first is its least.
-const SLOW_STEPS: u32 = 10;
-/// How long the choice stays as it is while nothing happens.
-const REBUILD_MAX: Duration = Duration::from_secs(3600);
 
 /// A group of targets.
 pub struct Upstream {
@@ -57,6 +66,9 @@ pub struct Upstream {
     security: Security,
     targets: Box<[Written]>,
     choosing: Choosing,
+    check: Option<Arc<Check>>,
+    ejecting: Option<Ejecting>,
+    sticky: Option<Sticky>,
     /// What outlives this config; made when the upstream is started, unless it is taken over.
     live: OnceLock<Arc<Live>>,
     ready: ArcSwapOption<Ready>,
@@ -65,6 +77,43 @@ pub struct Upstream {
     /// A shorter time to live is taken for this.
     ttl_min: Duration,
     timeouts: Timeouts,
+}
+
+/// What an upstream needs of the world to be started.
+pub struct Outside<'a> {
+    /// Who knows names.
+    pub names: &'a Arc<dyn Names>,
+    /// Who starts tasks.
+    pub spawner: &'a Spawner,
+    /// The time.
+    pub clock: &'a SharedClock,
+    /// Who asks targets how they are.
+    pub prober: &'a Arc<Prober>,
+    /// Who counts what becomes of them.
+    pub observer: Arc<dyn Observer>,
+    /// How long the start waits for names.
+    pub patience: Duration,
+}
+
+/// A target as it stands.
+#[derive(Debug)]
+pub struct Listed<'a> {
+    /// Host and port as written.
+    pub authority: &'a str,
+    /// The address in use.
+    pub address: Option<SocketAddr>,
+    /// As written.
+    pub weight: u16,
+    /// As written.
+    pub priority: u8,
+    /// What active checks found out, where there are any.
+    pub health: Option<Health>,
+    /// How long it stays ejected, if it is.
+    pub ejected_for: Option<Duration>,
+    /// Whether somebody took it out.
+    pub drained: bool,
+    /// Requests under way.
+    pub in_flight: u32,
 }
 
 impl std::fmt::Debug for Upstream {
@@ -87,6 +136,13 @@ impl Upstream {
             group: group ^ security.digest(),
             targets: spec.targets.iter().map(written).collect(),
             choosing: Choosing::of(spec),
+            check: spec
+                .health_check
+                .on()
+                .and_then(HealthCheckSpec::compile)
+                .map(Arc::new),
+            ejecting: spec.outlier_detection.on().map(OutlierSpec::compile),
+            sticky: spec.sticky.as_ref().map(StickySpec::compile),
             security,
             live: OnceLock::new(),
             ready: ArcSwapOption::empty(),
@@ -164,10 +220,22 @@ impl Upstream {
         }
     }
 
-    /// Every target with the address in use, for `upstreams list`.
-    pub fn targets(&self) -> impl Iterator<Item = (&str, Option<SocketAddr>, u16)> {
-        let targets = self.targets.iter();
-        targets.map(|written| (&*written.authority, written.address(), written.weight))
+    /// Every target as it stands, for `upstreams list`.
+    pub fn targets(&self) -> impl Iterator<Item = Listed<'_>> {
+        let now = self.live.get().map_or(0, |live| live.now());
+        self.targets.iter().map(move |written| {
+            let member = written.member();
+            Listed {
+                authority: &written.authority,
+                address: written.address(),
+                weight: written.weight,
+                priority: written.priority,
+                health: self.check.as_ref().map(|_| member.health()),
+                ejected_for: member.ejected_for(now),
+                drained: member.is_drained(),
+                in_flight: member.in_flight(),
+            }
+        })
     }
 
     /// What requests are alike by, where the target is chosen by that.
@@ -183,16 +251,47 @@ impl Upstream {
         self.ready.load_full()?.choose(ask)
     }
 
-    /// The target that a request with this key comes to next, without taking its turn; none where chance has a part in it.
+    /// The target that a request comes to next, without taking its turn; none where chance has a part in it.
     #[must_use]
-    pub fn peek(&self, key: Option<u64>) -> Option<Arc<str>> {
+    pub fn peek(&self, ask: &Ask<'_>) -> Option<Arc<str>> {
         let ready = self.ready.load_full()?;
-        Some(Arc::clone(&ready.peek(key)?.authority))
+        Some(Arc::clone(&ready.peek(ask)?.authority))
+    }
+
+    /// The name of the cookie by which clients stay with their target.
+    #[must_use]
+    pub fn sticky_cookie(&self) -> Option<&str> {
+        self.sticky.as_ref().map(Sticky::cookie)
+    }
+
+    /// What a client's cookie says; none where it is not ours, or no more good. `now` is in seconds since 1970.
+    #[must_use]
+    pub fn stuck(&self, cookie: &str, now: u64) -> Option<Stuck> {
+        let secret = self.live.get()?.secret()?;
+        self.sticky.as_ref()?.read(secret, &self.name, cookie, now)
+    }
+
+    /// The cookie by which a client stays with the target that was picked; none where there is no such thing, or it has it.
+    #[must_use]
+    pub fn stick(
+        &self,
+        picked: &Picked,
+        had: Option<Stuck>,
+        now: u64,
+        scheme: Scheme,
+    ) -> Option<HeaderValue> {
+        let secret = self.live.get()?.secret()?;
+        let id = secret.id(&picked.target()?.authority);
+        let to = (&*self.name, id);
+        self.sticky.as_ref()?.write(secret, to, had, (now, scheme))
     }
 
     /// How the target is chosen, in words.
     #[must_use]
-    pub fn reason(&self) -> String {
+    pub fn reason(&self, ask: &Ask<'_>) -> String {
+        if ask.stuck.is_some() {
+            return "sticky: by the client's cookie, while that target is well".to_owned();
+        }
         self.choosing.words()
     }
 
@@ -203,38 +302,50 @@ impl Upstream {
         targets.all(|written| written.manner.http2)
     }
 
-    /// Looks names up (once, within `patience`) and keeps them looked up as their time to live ends.
-    pub async fn start(
-        self: &Arc<Self>,
-        names: &Arc<dyn Names>,
-        spawner: &Spawner,
-        clock: &SharedClock,
-        patience: Duration,
-    ) -> Vec<TaskGuard> {
-        let live = self.live.get_or_init(|| Arc::new(Live::new(clock)));
+    /// Looks names up (once, with some patience) and keeps them looked up as their time to live ends; asks targets how they are,
+    /// where that is written.
+    pub async fn start(self: &Arc<Self>, outside: &Outside<'_>) -> Vec<TaskGuard> {
+        let live = self.live.get_or_init(|| {
+            Arc::new(Live::new(
+                &self.name,
+                outside.clock,
+                Arc::clone(&outside.observer),
+            ))
+        });
         let mut guards = Vec::new();
         for (index, written) in self.targets.iter().enumerate() {
+            if self.check.is_none() {
+                // Nobody looks any more.
+                written.member().set_health(Health::Unknown);
+            }
             if !written.is_name {
                 continue;
             }
             // An address that is known already serves while the name is asked for again.
+            let names = outside.names;
             let ttl = if written.addresses.load().is_some() {
                 Duration::ZERO
             } else {
-                let first = tokio::time::timeout(patience, names.look_up(&written.host)).await;
+                let look_up = names.look_up(&written.host);
+                let first = tokio::time::timeout(outside.patience, look_up).await;
                 first.map_or(self.ttl_min, |found| self.found(index, found))
             };
-            guards.push(spawner.spawn(resolve::keep(
-                Arc::clone(self),
-                index,
-                Arc::clone(names),
-                ttl,
-            )));
+            let kept = resolve::keep(Arc::clone(self), index, Arc::clone(names), ttl);
+            guards.push(outside.spawner.spawn(kept));
         }
         let changes = live.changes();
         self.rebuild();
-        if !self.choosing.slow_start.is_zero() {
-            guards.push(spawner.spawn(keep(Arc::downgrade(self), changes)));
+        let slow = !self.choosing.slow_start.is_zero();
+        if slow || self.check.is_some() || self.ejecting.is_some() {
+            let kept = tending::keep(Arc::downgrade(self), changes);
+            guards.push(outside.spawner.spawn(kept));
+        }
+        if self.check.is_some() {
+            for index in 0..self.targets.len() {
+                let prober = Arc::clone(outside.prober);
+                let watched = health::watch(Arc::downgrade(self), index, prober);
+                guards.push(outside.spawner.spawn(watched));
+            }
         }
         guards
     }
@@ -277,65 +388,5 @@ impl Upstream {
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::default();
         self.security.apply(manner, &mut peer);
         peer
-    }
-
-    /// Builds the choice anew from what is known now, and publishes it. Returns how long it is right if nothing happens.
-    fn rebuild(&self) -> Duration {
-        let Some(live) = self.live.get() else {
-            return REBUILD_MAX;
-        };
-        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = live.now();
-        let mut due = REBUILD_MAX;
-        let mut choices: Vec<Choice> = Vec::with_capacity(self.targets.len());
-        for written in &self.targets {
-            let member = written.member();
-            let target = written.target(|addr, manner| self.peer(addr, manner));
-            let Some(target) = target.filter(|_| !member.is_drained()) else {
-                continue;
-            };
-            let (step, next) = self.step(member, now);
-            due = due.min(next);
-            choices.push(Choice {
-                target,
-                weight: u32::from(written.weight) * step,
-                priority: written.priority,
-            });
-        }
-        let choosing = &self.choosing;
-        let ready = Ready::new(&choices, choosing.method, choosing.panic_threshold, live);
-        self.ready.store(Some(Arc::new(ready)));
-        due
-    }
-
-    /// How far a target has come that began slowly, of [`SLOW_STEPS`], and how long until the next step.
-    fn step(&self, member: &Member, now: u64) -> (u32, Duration) {
-        let whole = self.choosing.slow_start;
-        let served = member.serves_for(now).filter(|served| *served < whole);
-        let Some(served) = served else {
-            return (SLOW_STEPS, REBUILD_MAX);
-        };
-        let one = whole / SLOW_STEPS;
-        let done = served.as_nanos() / one.as_nanos().max(1);
-        let done = u32::try_from(done)
-            .unwrap_or(SLOW_STEPS)
-            .min(SLOW_STEPS - 1);
-        (
-            done + 1,
-            (one * (done + 1)).saturating_sub(served).max(one / 10),
-        )
-    }
-}
-
-/// Builds the choice anew whenever something is different, until the upstream is gone.
-async fn keep(upstream: Weak<Upstream>, mut changes: tokio::sync::watch::Receiver<()>) {
-    loop {
-        let Some(due) = upstream.upgrade().map(|upstream| upstream.rebuild()) else {
-            return;
-        };
-        tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(due) => {}
-        }
     }
 }

@@ -5,9 +5,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::balance::{Balance, Draw, Entry, Method};
+use super::choosing::Choosing;
 use super::discovery::Target;
+use super::ejecting::Ejecting;
 use super::member::{Live, Member};
-use super::tiers::{Candidate, Standing, Tiers};
+use super::sticky::{Secret, Stuck};
+use super::tiers::{Candidate, Tiers};
 
 /// What one choice is made by.
 #[derive(Debug, Clone, Copy, Default)]
@@ -16,6 +19,8 @@ pub struct Ask<'a> {
     pub key: Option<u64>,
     /// Targets that the request was at already: others come first.
     pub tried: &'a [Arc<Member>],
+    /// The target that the client stays with, by its cookie.
+    pub stuck: Option<Stuck>,
 }
 
 /// A target with its weight at this time and its priority.
@@ -28,6 +33,11 @@ pub(super) struct Choice {
 /// All that requests can go to.
 pub(super) struct Ready {
     live: Arc<Live>,
+    /// All that are not drained.
+    members: Box<[Arc<Member>]>,
+    ejecting: Option<Ejecting>,
+    /// The first by what stands for them in cookies, in order; empty where there are none.
+    stuck: Box<[(u64, usize)]>,
     first: Set,
     /// For requests that were everywhere else.
     reserve: Option<Set>,
@@ -44,19 +54,26 @@ struct Set {
 impl Ready {
     pub(super) fn new(
         choices: &[Choice],
-        method: Method,
-        panic_threshold: f64,
+        choosing: &Choosing,
+        ejecting: Option<Ejecting>,
         live: &Arc<Live>,
     ) -> Self {
+        let method = choosing.method;
         let candidate = |choice: &Choice| Candidate {
             priority: choice.priority,
-            standing: Standing::Serving,
+            standing: choice.target.member().standing(),
         };
         let candidates: Vec<Candidate> = choices.iter().map(candidate).collect();
-        let tiers = Tiers::of(&candidates, panic_threshold);
+        let tiers = Tiers::of(&candidates, choosing.panic_threshold);
         let reserve = &tiers.reserve;
         Self {
             live: Arc::clone(live),
+            members: choices
+                .iter()
+                .map(|choice| Arc::clone(choice.target.member()))
+                .collect(),
+            ejecting,
+            stuck: Box::default(),
             first: Set {
                 panics: tiers.panics,
                 ..Set::new(choices, &tiers.first, method)
@@ -70,18 +87,40 @@ impl Ready {
         self.first.targets.is_empty()
     }
 
+    /// Lets clients stay with its targets, by what stands for these in their cookies.
+    pub(super) fn sticky(mut self, secret: &Secret) -> Self {
+        let targets = self.first.targets.iter().enumerate();
+        let mut stuck: Vec<(u64, usize)> = targets
+            .map(|(index, target)| (secret.id(&target.authority), index))
+            .collect();
+        stuck.sort_unstable();
+        self.stuck = stuck.into();
+        self
+    }
+
+    /// Whether it counts for nothing how its targets stand.
+    pub(super) fn panics(&self) -> bool {
+        self.first.panics
+    }
+
     /// Chooses; the request counts as the target's from now on.
     pub(super) fn choose(self: Arc<Self>, ask: &Ask<'_>) -> Option<Picked> {
-        let new = |set: &Set| {
-            let fit = |target: &Target| {
-                !ask.tried
-                    .iter()
-                    .any(|tried| Arc::ptr_eq(tried, target.member()))
-                    && (set.panics || !target.member().is_out())
-            };
-            set.choose(ask, &self.live, fit)
+        let fit = |set: &Set, target: &Target| {
+            let mut tried = ask.tried.iter();
+            !tried.any(|tried| Arc::ptr_eq(tried, target.member())) && !set.passes(target.member())
         };
-        let (of, index) = if let Some(index) = new(&self.first) {
+        let new = |set: &Set| set.choose(ask, &self.live, |target| fit(set, target));
+        let stuck = || {
+            let index = self.stuck_at(ask.stuck?)?;
+            let target = self.first.targets.get(index)?;
+            fit(&self.first, target).then(|| {
+                target.member().load.enter();
+                index
+            })
+        };
+        let (of, index) = if let Some(index) = stuck() {
+            (Of::First, index)
+        } else if let Some(index) = new(&self.first) {
             (Of::First, index)
         } else if let Some(index) = self.reserve.as_ref().and_then(new) {
             (Of::Reserve, index)
@@ -99,10 +138,17 @@ impl Ready {
         })
     }
 
+    /// Where among the first the target stands that a client stays with.
+    fn stuck_at(&self, stuck: Stuck) -> Option<usize> {
+        let at = self.stuck.binary_search_by_key(&stuck.id, |(id, _)| *id);
+        Some(self.stuck.get(at.ok()?)?.1)
+    }
+
     /// Who comes next, where that is sure; nothing is counted.
-    pub(super) fn peek(&self, key: Option<u64>) -> Option<&Arc<Target>> {
-        let index = self.first.balance.peek(key, &self.live.counts)?;
-        self.first.targets.get(index)
+    pub(super) fn peek(&self, ask: &Ask<'_>) -> Option<&Arc<Target>> {
+        let stuck = ask.stuck.and_then(|stuck| self.stuck_at(stuck));
+        let next = || self.first.balance.peek(ask.key, &self.live.counts);
+        self.first.targets.get(stuck.or_else(next)?)
     }
 }
 
@@ -124,6 +170,11 @@ impl Set {
                 .collect(),
             panics: false,
         }
+    }
+
+    /// Whether a target gets nothing, because something was found out about it since this was built.
+    fn passes(&self, member: &Member) -> bool {
+        member.is_drained() || (!self.panics && member.is_out())
     }
 
     fn choose(&self, ask: &Ask<'_>, live: &Live, fit: impl Fn(&Target) -> bool) -> Option<usize> {
@@ -195,7 +246,21 @@ impl Picked {
     }
 
     /// The attempt is over.
-    pub fn report(&self, _outcome: Outcome) {}
+    pub fn report(&self, outcome: Outcome) {
+        let (Some(rules), Some(target)) = (&self.ready.ejecting, self.target()) else {
+            return;
+        };
+        let member = target.member();
+        match outcome {
+            Outcome::Unknown => {}
+            Outcome::Answered(status) if status < 500 => member.well(),
+            Outcome::Answered(_) | Outcome::Failed => {
+                if member.errs() >= rules.errors {
+                    self.ready.live.eject(member, &self.ready.members, rules);
+                }
+            }
+        }
+    }
 }
 
 impl Drop for Picked {

@@ -10,8 +10,8 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{LoadBalancing, TimeoutsSpec};
-use crate::base::net::TargetUrl;
+use super::{HealthCheckSpec, LoadBalancing, OutlierSpec, StickySpec, TimeoutsSpec};
+use crate::base::net::{TargetScheme, TargetUrl};
 use crate::base::problem::Place;
 use crate::base::units::{Share, Span};
 use crate::tls::Version;
@@ -33,6 +33,15 @@ pub struct Spec {
     /// requests: rather would many be asked in vain than few be crushed. `0%`: never. Default `50%`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub panic_threshold: Option<Share>,
+    /// Clients stay with their target by a cookie. Default: they do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sticky: Option<StickySpec>,
+    /// Targets are asked whether they are well. Default: nobody asks; `none` turns an inherited one off.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub health_check: Setting<HealthCheckSpec>,
+    /// Targets whose answers are errors are left alone for a while. Default: they are not; `none` turns an inherited one off.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub outlier_detection: Setting<OutlierSpec>,
     /// How long the steps of a request may take. `none` turns an inherited one off: then the defaults hold.
     #[serde(default, skip_serializing_if = "Setting::is_absent")]
     pub timeouts: Setting<TimeoutsSpec>,
@@ -57,6 +66,12 @@ pub struct Defaults {
     /// Fewer than this share of the targets left, and all that take connections get requests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub panic_threshold: Option<Share>,
+    /// Targets are asked whether they are well.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub health_check: Setting<HealthCheckSpec>,
+    /// Targets whose answers are errors are left alone for a while.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub outlier_detection: Setting<OutlierSpec>,
     /// How long the steps of a request may take.
     #[serde(default, skip_serializing_if = "Setting::is_absent")]
     pub timeouts: Setting<TimeoutsSpec>,
@@ -81,6 +96,14 @@ impl Spec {
         files.collect()
     }
 
+    /// Whether all its targets speak HTTP/2.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        let said = matches!(self.protocol, Some(Protocol::Http2 | Protocol::H2c));
+        let mut targets = self.targets.iter();
+        said || targets.all(|target| target.url.scheme() == TargetScheme::H2c)
+    }
+
     /// Takes what is left out from `defaults`, each clause as a whole.
     pub fn inherit(&mut self, defaults: &Defaults) {
         if self.timeouts.is_absent() {
@@ -88,6 +111,13 @@ impl Spec {
         }
         if self.load_balancing.is_none() {
             self.load_balancing.clone_from(&defaults.load_balancing);
+        }
+        if self.health_check.is_absent() {
+            self.health_check.clone_from(&defaults.health_check);
+        }
+        if self.outlier_detection.is_absent() {
+            self.outlier_detection
+                .clone_from(&defaults.outlier_detection);
         }
         self.slow_start = self.slow_start.or(defaults.slow_start);
         self.panic_threshold = self.panic_threshold.or(defaults.panic_threshold);

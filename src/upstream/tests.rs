@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::resolve::{Found, NameError, Names};
-use super::{Ask, Spec, Upstream};
+use super::{Ask, Health, Observer, Outside, Spec, Tally, Upstream};
 use crate::base::clock::{SharedClock, SystemClock};
 use crate::base::task::{Spawner, TaskGuard};
 
@@ -58,8 +58,27 @@ fn upstream(targets: &str) -> Arc<Upstream> {
     Arc::new(upstream)
 }
 
-fn clock() -> SharedClock {
-    Arc::new(SystemClock)
+/// Nobody counts here.
+#[derive(Debug)]
+struct Nobody;
+
+impl Observer for Nobody {
+    fn stand(&self, _: &Tally) {}
+    fn checked(&self, _: Health) {}
+    fn ejected(&self) {}
+}
+
+async fn start(upstream: &Arc<Upstream>, names: &Arc<dyn Names>) -> Vec<TaskGuard> {
+    let clock: SharedClock = Arc::new(SystemClock);
+    let outside = Outside {
+        names,
+        spawner: &Spawner::new(tokio::runtime::Handle::current()),
+        clock: &clock,
+        prober: &Arc::default(),
+        observer: Arc::new(Nobody),
+        patience: Duration::from_millis(100),
+    };
+    upstream.start(&outside).await
 }
 
 fn found(addresses: &[&str], ttl: Duration) -> Result<Found, NameError> {
@@ -81,10 +100,7 @@ async fn addresses_need_no_names() {
         "[{ url: \"http://127.0.0.1:8001\" }, { url: \"http://127.0.0.1:8002\", weight: 2 }]",
     );
     let names: Arc<dyn Names> = Arc::new(Scripted::new(Vec::new()));
-    let spawner = Spawner::new(tokio::runtime::Handle::current());
-    let guards = upstream
-        .start(&names, &spawner, &clock(), Duration::from_millis(100))
-        .await;
+    let guards = start(&upstream, &names).await;
     assert!(guards.is_empty());
     let mut counts: HashMap<String, u32> = HashMap::new();
     for _ in 0..300 {
@@ -103,10 +119,7 @@ async fn the_same_address_twice_is_one_target_with_both_weights() {
         &["127.0.0.1"],
         Duration::from_secs(60),
     )]));
-    let spawner = Spawner::new(tokio::runtime::Handle::current());
-    let _guards = upstream
-        .start(&names, &spawner, &clock(), Duration::from_millis(100))
-        .await;
+    let _guards = start(&upstream, &names).await;
     let mut counts: HashMap<String, u32> = HashMap::new();
     for _ in 0..300 {
         *counts.entry(picked(&upstream).unwrap()).or_default() += 1;
@@ -166,10 +179,7 @@ async fn a_rotated_answer_is_no_change() {
 async fn a_name_without_an_address_gives_no_target() {
     let upstream = upstream("[{ url: \"http://one.test:80\" }]");
     let names: Arc<dyn Names> = Arc::new(Scripted::new(Vec::new()));
-    let spawner = Spawner::new(tokio::runtime::Handle::current());
-    let _guards = upstream
-        .start(&names, &spawner, &clock(), Duration::from_millis(100))
-        .await;
+    let _guards = start(&upstream, &names).await;
     assert_eq!(picked(&upstream), None);
 }
 
@@ -180,10 +190,7 @@ async fn started(
 ) -> (Vec<TaskGuard>, Arc<Scripted>) {
     let scripted = Arc::new(Scripted::new(answers));
     let names: Arc<dyn Names> = Arc::clone(&scripted) as Arc<dyn Names>;
-    let spawner = Spawner::new(tokio::runtime::Handle::current());
-    let guards = upstream
-        .start(&names, &spawner, &clock(), Duration::from_millis(100))
-        .await;
+    let guards = start(upstream, &names).await;
     (guards, scripted)
 }
 

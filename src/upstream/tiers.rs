@@ -8,10 +8,6 @@ pub(super) enum Standing {
     /// It answers, but not as it should.
     Failing,
     /// Nobody takes connections there.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "whoever finds out about health says so")
-    )]
     Gone,
 }
 

@@ -10,7 +10,7 @@ use super::control::reload;
 use super::support::{Client, Gate, Gateway, Origin, Reply, scale};
 
 /// An upstream with `keys` in front of these targets, each a flow map.
-fn config(keys: &str, targets: &[String]) -> String {
+pub(crate) fn config(keys: &str, targets: &[String]) -> String {
     let targets = targets.join(", ");
     format!(
         "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\nadmin: {{ socket: admin.sock }}\n\
@@ -19,11 +19,11 @@ fn config(keys: &str, targets: &[String]) -> String {
     )
 }
 
-fn target(origin: &Origin, more: &str) -> String {
+pub(crate) fn target(origin: &Origin, more: &str) -> String {
     format!("{{ url: \"{}\"{more} }}", origin.url())
 }
 
-fn plain(origins: &[Origin]) -> Vec<String> {
+pub(crate) fn plain(origins: &[Origin]) -> Vec<String> {
     origins.iter().map(|origin| target(origin, "")).collect()
 }
 

@@ -639,7 +639,10 @@ fn every_address_of_the_admin_interface_answers() {
     assert_eq!(status["listeners"][0]["address"], gateway.url_of("public"));
     let upstreams: Json = serde_json::from_str(&at_socket(&gateway, "/upstreams")).unwrap();
     let address = origin.addr().to_string();
-    let target = json!({ "target": address, "address": address, "weight": 1 });
+    let target = json!({
+        "target": address, "address": address, "weight": 1, "priority": 0,
+        "health": null, "ejected_seconds": null, "drained": false, "in_flight": 0,
+    });
     assert_eq!(upstreams, json!([{ "name": "o", "targets": [target] }]));
 }
 
@@ -658,6 +661,8 @@ fn the_description_names_what_is_served() {
         "/status",
         "/openapi.yaml",
         "/explain",
+        "/upstreams/drain",
+        "/upstreams/resume",
         "/reload",
     ];
     let names: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
@@ -668,8 +673,13 @@ fn the_description_names_what_is_served() {
                 "{} {path} HTTP/1.1\r\nHost: localhost\r\n",
                 method.to_uppercase()
             );
-            // Nothing is asked here; what is asked, `explain.rs` tries.
-            let status = if path == "/explain" { 400 } else { 200 };
+            // Nothing is asked here; what is asked, `explain.rs` and `health.rs` try.
+            let asks = ["/explain", "/upstreams/drain", "/upstreams/resume"];
+            let status = if asks.contains(&path.as_str()) {
+                400
+            } else {
+                200
+            };
             assert_eq!(ask_socket(gateway.dir(), &request).0, status, "{request}");
         }
     }

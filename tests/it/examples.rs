@@ -11,10 +11,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::control::metric_becomes;
 use super::stapling;
 use super::support::{
-    Client, DEADLINE, Gate, Gateway, Origin, Pki, Recorded, Reply, Responder, Response, Setup, Tls,
-    TlsOrigin, free_port, run, run_cli, spoken,
+    Client, DEADLINE, Gate, Gateway, Origin, Pki, Recorded, Reply, Responder, Response, Script,
+    Setup, Tls, TlsOrigin, free_port, run, run_cli, spoken,
 };
 
 /// One test an example; a file that is not named here fails `every_example_is_exercised`.
@@ -42,6 +43,7 @@ examples! {
     food_delivery,
     grpc,
     headers,
+    health,
     interpolation,
     lifecycle,
     limits,
@@ -59,6 +61,7 @@ examples! {
     routing_hosts,
     routing_paths,
     secrets,
+    sticky,
     telemetry,
     timeouts,
     tls,
@@ -585,6 +588,44 @@ mod exercises {
         let seen: BTreeSet<String> = tenants.iter().map(|tenant| of(tenant)).collect();
         assert_eq!(Vec::from_iter(seen), ["one", "other"]);
         assert_eq!(backup.count(), 0);
+    }
+
+    pub(super) fn health(example: Example) {
+        let probed = |name: &'static str, body: &'static str| {
+            let answer = move |asked: &Recorded| {
+                let probe = asked.path == "/healthz";
+                Reply::ok(if probe { body } else { name })
+            };
+            Origin::start(Script::new(answer).probed_at("/healthz"))
+        };
+        let (one, other, backup) = (
+            probed("one", "ok"),
+            probed("other", "out of order"),
+            probed("backup", "ok"),
+        );
+        let example = example
+            .replace("interval: 5s", "interval: 20ms")
+            .replace("version: 1", "version: 1\nadmin: { socket: admin.sock }")
+            .target(3001, &one)
+            .target(3002, &other);
+        let gateway = example.target(3003, &backup).start();
+        gateway.process().wait_log("target is not well");
+        let unhealthy = "doorward_upstream_targets{state=\"unhealthy\",upstream=\"app\"}";
+        metric_becomes(&gateway, unhealthy, |now| now == 1);
+        for _ in 0..10 {
+            assert_eq!(text(&gateway, "/", &[]), "one");
+        }
+    }
+
+    pub(super) fn sticky(example: Example) {
+        let (one, other) = (named("one"), named("other"));
+        let gateway = example.target(3001, &one).target(3002, &other).start();
+        let answer = gateway.client().get("/").expect(200);
+        let cookie = answer.header("set-cookie").unwrap();
+        let (cookie, _) = cookie.split_once(';').unwrap();
+        for _ in 0..10 {
+            assert_eq!(text(&gateway, "/", &[("Cookie", cookie)]), answer.text());
+        }
     }
 
     pub(super) fn weighted_targets(example: Example) {

@@ -18,8 +18,8 @@ use std::time::Instant;
 use serde_json::{Value as Json, json};
 
 use super::support::{
-    Client, DEADLINE, Gateway, Origin, Output, Pair, Reply, Setup, Tls, TlsOrigin, run, run_cli,
-    scale,
+    Client, DEADLINE, Gateway, Origin, Output, Pair, Reply, Script, Setup, Tls, TlsOrigin, run,
+    run_cli, scale,
 };
 
 /// Numbers that look drawn by lot, the same in every run.
@@ -502,7 +502,8 @@ fn serve(name: &str) -> Served {
     for port in 3000..3010 {
         let target = format!("127.0.0.1:{port}");
         if text.contains(&target) {
-            let origin = Origin::answer(|_| Reply::ok("here"));
+            let script = Script::new(|_| Reply::ok("here, and ok"));
+            let origin = Origin::start(script.probed_at("/healthz"));
             text = text.replace(&target, &origin.addr().to_string());
             origins.push(origin);
         }

@@ -18,6 +18,7 @@ mod flood_guard;
 mod floods;
 mod grpc;
 mod handshakes;
+mod health;
 mod hostile;
 mod http2;
 mod idle;

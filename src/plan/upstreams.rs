@@ -10,8 +10,18 @@ pub(super) fn check(document: &Document, problems: &mut Problems) {
     let place = Place::root().key("defaults").key("upstreams");
     zeros(defaults, &place, problems);
     for item in &document.upstreams {
-        if let Some(balancing) = &item.spec.load_balancing {
-            balancing.check(&item.place.key("load_balancing"), problems);
+        let (spec, place) = (&item.spec, &item.place);
+        if let Some(balancing) = &spec.load_balancing {
+            balancing.check(&place.key("load_balancing"), problems);
+        }
+        if let Some(sticky) = &spec.sticky {
+            sticky.check(&place.key("sticky"), problems);
+        }
+        if let Some(check) = spec.health_check.on() {
+            check.check(&place.key("health_check"), spec.is_http2(), problems);
+        }
+        if let Some(outlier) = spec.outlier_detection.on() {
+            outlier.check(&place.key("outlier_detection"), problems);
         }
         // What is inherited was looked at where it is written.
         if item.spec.timeouts != *defaults {
