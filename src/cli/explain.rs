@@ -138,7 +138,9 @@ fn part(step: &Json, told: &Json) -> Option<String> {
             .map(str::to_owned),
         ("hosts" | "via" | "http", "passed") => None,
         (_, "passed") => Some(format!("{clause}: {}", detail.unwrap_or("ok"))),
-        (_, "answered") => Some(clause.to_owned()),
+        (_, "answered") => {
+            Some(detail.map_or_else(|| clause.to_owned(), |detail| format!("{clause}: {detail}")))
+        }
         _ => Some(match detail {
             Some(detail) => format!("{clause}: refused ({detail})"),
             None => format!("{clause}: refused"),

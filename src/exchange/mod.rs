@@ -1,6 +1,7 @@
 //! One request and its answer: the facts as they become known, and what is left to do for it.
 
 mod answer_head;
+mod careful;
 mod edits;
 mod events;
 mod fault;
@@ -11,6 +12,7 @@ mod http2;
 mod id;
 mod key;
 mod meaning;
+mod page;
 mod path_back;
 mod query;
 mod reply;
@@ -25,6 +27,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use answer_head::{DIGESTS, Upgrade, check as check_answer, weaken};
+pub use careful::Careful;
 pub use edits::{Edit, HeaderEdits, Headers};
 pub use events::{Decision, Event, Events, Step};
 pub use fault::Fault;
@@ -36,6 +39,7 @@ pub use http2::check as check_http2_head;
 pub use id::RequestId;
 pub use key::key_hash;
 pub use meaning::Meaning;
+pub use page::{Reader, preflight_for};
 pub use path_back::{PathBack, Piece};
 pub use pingora::http::{RequestHeader as RequestHead, ResponseHeader as ResponseHead};
 pub use reply::{Reply, Verdict};
@@ -91,6 +95,12 @@ pub struct Exchange {
     pub params: Params,
     /// What the address takes, when the method was not it. (flow/find)
     pub allow: Option<Allow>,
+    /// Which page asks, where the route cares. (flow/find, policy/cors)
+    pub reader: Reader,
+    /// What the answer tells browsers. (policy/security_headers)
+    pub careful: Option<Careful>,
+    /// Why it was refused, for people who ask. (policies)
+    pub refusal: Option<&'static str>,
     /// How long bodies may be. (policy/body_limits)
     pub limits: BodyLimits,
     /// What holds for it once it is a WebSocket; none = only what always does. (policy/websocket)
@@ -197,6 +207,9 @@ impl Exchange {
             route_name: Arc::default(),
             params: Params::default(),
             allow: None,
+            reader: Reader::Nobody,
+            careful: None,
+            refusal: None,
             limits: BodyLimits::default(),
             websocket: None,
             timeouts: None,

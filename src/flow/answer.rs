@@ -160,6 +160,9 @@ fn common(head: &mut ResponseHead, exchange: &Exchange) {
         head.set(&REQUEST_ID, id.clone());
     }
     exchange.to_client.apply(head);
+    if let Some(careful) = exchange.careful {
+        careful.apply(head, exchange.client_scheme());
+    }
 }
 
 fn build(status: StatusCode, headers: usize) -> Result<ResponseHead, Fault> {

@@ -1,6 +1,8 @@
 //! Which route a request falls under; none is a route too.
 
-use crate::exchange::{Exchange, RequestHead, host_of};
+use http::Method;
+
+use crate::exchange::{Exchange, Reader, RequestHead, host_of, preflight_for};
 use crate::plan::{Plan, Site};
 use crate::router::{Found, Request};
 
@@ -18,7 +20,7 @@ pub(super) fn find(plan: &Plan, head: &RequestHead, exchange: &mut Exchange) {
     };
     exchange.environment = alias.map(|(host, _)| host.clone());
     let host = alias.map_or(asked, |(_, other)| &other.host);
-    let found = site.router.find(&Request {
+    let request = Request {
         host,
         path: head.uri.path(),
         query: head.uri.query().unwrap_or_default(),
@@ -28,7 +30,12 @@ pub(super) fn find(plan: &Plan, head: &RequestHead, exchange: &mut Exchange) {
         unix_millis: exchange.unix_millis,
         scheme: exchange.client_scheme().as_str(),
         id: exchange.id.text(),
-    });
+    };
+    let (found, reader) = match preflight_for(head) {
+        Some(method) => before(site, &request, &method),
+        None => (site.router.find(&request), Reader::Nobody),
+    };
+    exchange.reader = reader;
     exchange.route = site.not_found();
     match found {
         Found::Route(route) => {
@@ -42,5 +49,20 @@ pub(super) fn find(plan: &Plan, head: &RequestHead, exchange: &mut Exchange) {
     }
     if let Some(route) = site.route(exchange.route) {
         exchange.route_name.clone_from(&route.name);
+    }
+}
+
+/// What a preflight falls under: the route of the request that it comes before, where that one answers preflights, else its own.
+/// Then nobody may say in place of that route that pages may use it.
+fn before(site: &Site, request: &Request<'_>, method: &Method) -> (Found<u32>, Reader) {
+    let found = site.router.find(&Request { method, ..*request });
+    let Found::Route(route) = &found else {
+        return (site.router.find(request), Reader::Nobody);
+    };
+    let route = usize::try_from(route.id).ok().and_then(|id| site.route(id));
+    if route.is_some_and(|route| route.chain.answers_preflights()) {
+        (found, Reader::Nobody)
+    } else {
+        (site.router.find(request), Reader::Foreign)
     }
 }

@@ -20,6 +20,9 @@ pub fn shape(plan: &Plan, asked: &RequestHead, head: &mut ResponseHead, exchange
     if let Some(cookie) = exchange.sticky.take() {
         head.add(&SET_COOKIE, cookie);
     }
+    if let Some(careful) = exchange.careful {
+        careful.apply(head, exchange.client_scheme());
+    }
     if asked.version == Version::HTTP_10 {
         // It knows no chunks: the body ends with the connection.
         head.remove(&TRANSFER_ENCODING);

@@ -49,6 +49,9 @@ pub enum Next {
 pub fn decide(plan: &Plan, head: &RequestHead, exchange: &mut Exchange) -> Result<Next, Fault> {
     let known = arrive::identify(plan, head, exchange);
     if let Some(fault) = exchange.refused {
+        if fault == Fault::Overload {
+            greet(plan, head, exchange);
+        }
         return Err(fault);
     }
     exchange.events.check(Step::Client, known)?;
@@ -70,6 +73,14 @@ pub fn decide(plan: &Plan, head: &RequestHead, exchange: &mut Exchange) -> Resul
     };
     exchange.events.note(Step::Action, decision);
     next
+}
+
+/// A page has to be able to read that it was sent away.
+fn greet(plan: &Plan, head: &RequestHead, exchange: &mut Exchange) {
+    find::find(plan, head, exchange);
+    if let Some(route) = route(plan, exchange) {
+        route.chain.greet(head, exchange);
+    }
 }
 
 /// The route that the request falls under.

@@ -72,6 +72,23 @@ impl Chain {
         Ok(Verdict::Continue)
     }
 
+    /// Decides only what every answer tells the page that asks: for requests that are sent away before anything else.
+    pub fn greet(&self, head: &RequestHead, ex: &mut Exchange) {
+        let greets =
+            |policy: &&Policy| matches!(policy, Policy::Cors(_) | Policy::SecurityHeaders(_));
+        for policy in self.policies.iter().filter(greets) {
+            drop(policy.on_request(head, ex));
+        }
+    }
+
+    /// Whether preflights are answered here.
+    #[must_use]
+    pub fn answers_preflights(&self) -> bool {
+        self.policies
+            .iter()
+            .any(|policy| matches!(policy, Policy::Cors(_)))
+    }
+
     /// Lets every policy change the upstream's answer.
     pub fn response(&self, head: &RequestHead, answer: &mut ResponseHead, ex: &mut Exchange) {
         if self.on_response {

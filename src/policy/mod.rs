@@ -3,15 +3,19 @@
 mod body;
 mod chain;
 mod headers;
+mod origin;
 mod stage;
 
 pub mod body_limits;
 pub mod compression;
+pub mod cors;
+pub mod csrf;
 pub mod lifecycle;
 pub mod log;
 pub mod maintenance;
 pub mod request;
 pub mod response;
+pub mod security_headers;
 pub mod timeouts;
 pub mod websocket;
 
@@ -182,6 +186,9 @@ macro_rules! policies {
 }
 
 policies! {
+    cors: Cors,
+    security_headers: SecurityHeaders,
+    csrf: Csrf,
     maintenance: Maintenance,
     lifecycle: Lifecycle,
     body_limits: BodyLimits,

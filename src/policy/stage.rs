@@ -3,6 +3,8 @@
 /// When a policy's turn comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
+    /// What pages may do: before the refusals, which they have to be able to read.
+    Cors,
     /// The cheapest refusals: they protect everything after them.
     Shield,
     /// Just before the request is sent: only what is allowed through gets worked on.

@@ -314,6 +314,20 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             "16m } } }",
             listen("address: \"127.0.0.1:8080\", limits: { headers: 250 }"),
         ),
+        (
+            "A021",
+            route("cors: { origins: [\"*\"] }"),
+            "\"*\"] }",
+            route("cors: { origins: [\"https://*.a.test\"] }"),
+        ),
+        (
+            "A021",
+            top("defaults: { routes: { cors: { origins: [{ regex: \"https://.*\" }] } } }"),
+            "{ regex: \"ht",
+            top(
+                "defaults: { routes: { cors: { origins: [{ regex: \"https://.*[.]a[.]test\" }] } } }",
+            ),
+        ),
     ];
     let mut found = BTreeSet::new();
     for (id, breaks, place, keeps) in cases {
@@ -391,6 +405,7 @@ fn examples_are_fine_but_for_what_they_show() {
     // What an example is there to show.
     let shown = [
         ("admin.yaml", "A009"),
+        ("browsers.yaml", "A021"),
         ("lifecycle.yaml", "A014"),
         ("tls.yaml", "A019"),
     ];

@@ -34,6 +34,7 @@ examples! {
     balancing,
     bodies,
     body_limits,
+    browsers,
     compression,
     defaults,
     drain,
@@ -468,6 +469,35 @@ mod exercises {
         // One byte too long: only its length was sent, and it is over (1009).
         assert!(client.send_raw(&[0x82, 0xff, 0, 0, 0, 0, 0, 0x10, 0, 1, 0, 0, 0, 0]));
         assert_eq!(client.read_raw().unwrap(), [0x88, 2, 3, 0xf1]);
+    }
+
+    pub(super) fn browsers(example: Example) {
+        let (orders, site) = (named("orders"), named("site"));
+        let gateway = example.target(3001, &orders).target(3002, &site).start();
+        for (origin, admitted) in [
+            ("https://app.example.com", true),
+            ("https://berlin.shop.example.com", true),
+            ("https://pr-17.preview.example.com", true),
+            ("https://pr-x.preview.example.com", false),
+            ("https://elsewhere.test", false),
+        ] {
+            let asks = ("Access-Control-Request-Method", "PUT");
+            let preflight = [("Origin", origin), asks];
+            let mut client = gateway.client();
+            let answer = client.request("OPTIONS", "/v1/orders/7", &preflight, b"");
+            let allowed = answer.header("access-control-allow-origin");
+            assert_eq!(allowed, admitted.then_some(origin));
+        }
+        assert_eq!(orders.count(), 0);
+        let prices = ask(&gateway, "/v1/prices", &[]).expect(200);
+        assert_eq!(prices.header("access-control-allow-origin"), Some("*"));
+        assert_eq!(prices.header("x-frame-options"), Some("DENY"));
+        let page = ask(&gateway, "/", &[]).expect(200);
+        assert_eq!(page.header("x-frame-options"), Some("SAMEORIGIN"));
+        let forged = [("Cookie", "a=b"), ("Sec-Fetch-Site", "cross-site")];
+        let mut client = gateway.client();
+        assert_eq!(client.request("POST", "/", &forged, b"").status, 403);
+        assert_eq!(site.count(), 1);
     }
 
     pub(super) fn maintenance(example: Example) {

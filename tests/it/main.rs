@@ -25,6 +25,7 @@ mod idle;
 mod limits;
 mod listeners;
 mod mission;
+mod pages;
 mod plans;
 mod problems;
 mod proxy_protocol;

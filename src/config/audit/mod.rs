@@ -1,5 +1,6 @@
 //! Settings that are valid and risky: each rule with its weight, and where a config breaks it.
 
+mod pages;
 mod rules;
 
 use std::fmt;
@@ -179,6 +180,12 @@ pub const RULES: &[Rule] = &[
         Risk::Low,
         "one client may have and take little more than by default",
         "one client alone can use up much of the gateway: write what your clients need",
+    ),
+    rule(
+        "A021",
+        Risk::Medium,
+        "pages that may read answers are named",
+        "name the origins, unless everybody on the internet may read what is served here",
     ),
 ];
 

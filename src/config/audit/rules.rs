@@ -324,6 +324,7 @@ impl Findings<'_> {
             self.response_header(&entry.key, value, &respond_at.key(&entry.key));
         }
         self.renamed(node, place);
+        self.pages(node, place);
         let sunset = node
             .child("lifecycle")
             .and_then(|clause| clause.child("sunset"));

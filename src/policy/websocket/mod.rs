@@ -6,6 +6,7 @@ use http::header::{ORIGIN, UPGRADE};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::origin::{is_origin, no_origin};
 use super::{Env, Hooks, Stage};
 use crate::base::problem::Problem;
 use crate::base::units::{ByteSize, Span};
@@ -61,10 +62,7 @@ impl Spec {
         for (index, origin) in origins.unwrap_or_default().iter().enumerate() {
             if !is_origin(origin) {
                 let place = env.place.key("origins").index(index);
-                let problem = Problem::error("E030", place, format!("`{origin}` is no origin"));
-                env.problem(problem.hint(
-                    "scheme and host, and the port where it is not the usual one: `https://app.example.com`",
-                ));
+                env.problem(no_origin(place, origin));
             }
         }
         let lower = |origin: &String| origin.to_ascii_lowercase().into_boxed_str();
@@ -79,17 +77,6 @@ impl Spec {
             origins: origins.map(|origins| origins.iter().map(lower).collect()),
         })
     }
-}
-
-/// As a browser writes it (RFC 6454 section 6.2).
-fn is_origin(text: &str) -> bool {
-    let host = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
-    let usual = text.starts_with("https://") && text.ends_with(":443")
-        || text.starts_with("http://") && text.ends_with(":80");
-    host.is_some_and(|host| !host.is_empty() && host.bytes().all(plain)) && !usual
 }
 
 impl Hooks for Websocket {

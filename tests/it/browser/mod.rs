@@ -332,6 +332,80 @@ fn error_pages_of_the_upstream_are_its_own() {
     assert!(dom.contains("<h1>Sorry of nginx</h1>"), "{dom}");
 }
 
+/// What a page of another origin can do with `/api`, told to the gateway of the address behind its `?`.
+const CROSS_ORIGIN: &str = r#"
+  const gateway = "http://" + location.search.slice(1), found = {};
+  const ask = async (name, path, init) => {
+    try {
+      const answer = await fetch(gateway + path, init);
+      found[name] = [answer.status, answer.headers.get("x-total"), answer.headers.get("x-other")];
+    } catch { found[name] = "refused"; }
+  };
+  await ask("simple", "/api/a", { credentials: "include" });
+  await ask("preflighted", "/api/a", { method: "PUT", headers: { "x-token": "t" } });
+  await ask("method", "/api/a", { method: "DELETE" });
+  await ask("header", "/api/a", { headers: { "x-unknown": "t" } });
+  await ask("closed", "/closed", { method: "PUT" });
+  await ask("dead", "/dead", { method: "PUT" });
+  await ask("nothing", "/nothing");
+  return found;"#;
+
+#[test]
+fn pages_of_other_origins_read_what_they_may() {
+    let asked =
+        Origin::answer(|_| Reply::fixed(200, &[("x-total", "7"), ("x-other", "8")], "read"));
+    let script = CROSS_ORIGIN.replace("return found;", "await fetch(gateway + '/report', { method: 'POST', mode: 'no-cors', body: JSON.stringify(found) });");
+    let html = format!(
+        "<!doctype html><link rel=\"icon\" href=\"data:,\"><script type=\"module\">{script}</script>"
+    );
+    let files = tempfile::tempdir().unwrap();
+    std::fs::write(files.path().join("index.html"), html).unwrap();
+    let pages = [0, 1].map(|_| PythonFiles::start(files.path()));
+    let reports = Origin::answer(|_| Reply::fixed(204, &[], ""));
+    let gateway = Gateway::spawn(&format!(
+        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
+         upstreams:\n  o: {{ targets: [{{ url: \"{}\" }}] }}\n  reports: {{ targets: [{{ url: \"{}\" }}] }}\n\
+         \x20 dead: {{ targets: [{{ url: \"http://127.0.0.1:{}\" }}] }}\n\
+         defaults: {{ routes: {{ cors: {{ origins: [\"{}\"], methods: [GET, PUT], headers: [x-token], expose: [x-total], credentials: true }} }} }}\n\
+         routes:\n  - {{ name: api, match: {{ path_prefix: /api, methods: [GET, PUT] }}, upstream: o }}\n\
+         \x20 - {{ name: closed, match: {{ path: /closed }}, upstream: o, maintenance: {{}} }}\n\
+         \x20 - {{ name: dead, match: {{ path: /dead }}, upstream: dead }}\n\
+         \x20 - {{ name: report, match: {{ path: /report, methods: [POST] }}, upstream: reports }}\n",
+        asked.url(),
+        reports.url(),
+        free_port(),
+        pages[0].url()
+    ));
+    let report = |page: &PythonFiles, nth: u64| {
+        let browser = Browser::open(&format!("{}/?{}", page.url(), gateway.addr()));
+        let report = reports.wait_for(nth).pop().unwrap();
+        drop(browser);
+        report.json()
+    };
+    let read = json!([200, "7", null]);
+    let expected = json!({
+        "simple": read, "preflighted": read, "method": "refused", "header": "refused",
+        "closed": [503, null, null], "dead": [502, null, null], "nothing": [404, null, null],
+    });
+    assert_eq!(report(&pages[0], 1), expected);
+    // Without credentials of its own, and without asking the upstream: one request for each that passed.
+    assert_eq!(asked.count(), 2);
+    let foreign = report(&pages[1], 2);
+    let answers = foreign.as_object().unwrap();
+    assert_eq!(answers.len(), 7);
+    assert!(
+        answers.values().all(|answer| answer == "refused"),
+        "{foreign}"
+    );
+    let methods: Vec<String> = asked
+        .requests()
+        .iter()
+        .map(|request| request.method.clone())
+        .collect();
+    // What changes nothing is sent by a browser without asking; what may is not sent at all.
+    assert_eq!(methods, ["GET", "PUT", "GET"]);
+}
+
 /// A gateway with an application behind `/app`, and an origin to which pages tell what they found.
 struct Site {
     gateway: Gateway,
