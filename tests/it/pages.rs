@@ -1,9 +1,4 @@
 //! Pages of browsers: who may read which answer, who may act with cookies, and what makes browsers careful.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test stops at the first thing that is not as expected"
-)]
-
 use std::collections::BTreeMap;
 
 use super::support::{
