@@ -1,6 +1,7 @@
 //! The document as types: every section that this version knows, each item with its place.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -36,6 +37,8 @@ pub struct Document {
     pub routes: Vec<Route>,
     /// `errors`.
     pub errors: Errors,
+    /// `geoip`.
+    pub geoip: Option<GeoIp>,
     /// `telemetry`.
     pub telemetry: telemetry::Spec,
     /// `admin`.
@@ -44,11 +47,25 @@ pub struct Document {
     pub tests: Vec<(Place, RequestTest)>,
     /// The files that the document refers to, by their place.
     pub files: BTreeMap<Place, Bytes>,
+    /// Where they are.
+    pub paths: BTreeMap<Place, PathBuf>,
     /// What is written, but was refused.
     pub refused: Refused,
 }
 
 impl Document {
+    /// The files of networks, with their places.
+    #[must_use]
+    pub fn net_lists(&self) -> Vec<(Place, String)> {
+        let listeners = self.listeners.iter().map(|item| &item.spec.defaults);
+        let routes = self.routes.iter().map(|route| &route.policies);
+        let all = listeners.chain(routes).chain([&self.route_defaults]);
+        let written = all.filter_map(|specs| specs.access.spec());
+        written
+            .flat_map(|(access, place)| access.files(place))
+            .collect()
+    }
+
     /// The files of everything that has to do with TLS, with their places.
     pub(super) fn tls_files(&self) -> Vec<(Place, String)> {
         let mut files = Vec::new();
@@ -219,6 +236,15 @@ pub struct Match {
     /// Decides between routes of equal specificity; the higher wins. Default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub priority: Option<i32>,
+}
+
+/// Which country an address is of.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GeoIp {
+    /// A file in MaxMind's format with countries, e.g. `GeoLite2-Country.mmdb`, read when the config is loaded; a relative path is
+    /// relative to the config file.
+    pub file: String,
 }
 
 /// What must hold of one value.

@@ -82,7 +82,6 @@ const ROUTE: &[&str] = &[
     "split",
     "mirror",
     "fault",
-    "access",
     "auth",
     "authorize",
     "rate_limit",

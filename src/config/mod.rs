@@ -138,6 +138,10 @@ impl Loaded {
         if let Some(file) = &self.document.errors.html_file {
             wanted.push((Place::root().key("errors").key("html_file"), file.clone()));
         }
+        if let Some(geoip) = &self.document.geoip {
+            wanted.push((Place::root().key("geoip").key("file"), geoip.file.clone()));
+        }
+        wanted.extend(self.document.net_lists());
         wanted.extend(self.document.tls_files());
         for (place, file) in wanted {
             let mark = self.tree.mark_of(&place);
@@ -151,11 +155,12 @@ impl Loaded {
             self.referenced.push(referenced::Referenced {
                 place: place.clone(),
                 name: file.clone(),
-                path,
+                path: path.clone(),
                 version: referenced::Version::of(read.as_deref().unwrap_or_default()),
             });
             match read {
                 Ok(bytes) => {
+                    self.document.paths.insert(place.clone(), path);
                     self.document.files.insert(place, bytes);
                 }
                 Err(_) if self.is_opaque(&place) => {}

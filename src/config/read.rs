@@ -73,6 +73,9 @@ pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
     if let Some((node, place)) = section.take("errors") {
         document.errors = errors(node, &place, section.problems).unwrap_or_default();
     }
+    if let Some((node, place)) = section.take("geoip") {
+        document.geoip = decode(node, &place, section.problems);
+    }
     if let Some((node, place)) = section.take("telemetry") {
         document.telemetry = telemetry(node, &place, section.problems).unwrap_or_default();
     }

@@ -4,7 +4,9 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value as Json, json};
 
-use super::document::{Admin, Environment, Errors, Listener, Match, Redirect, Respond, Runtime};
+use super::document::{
+    Admin, Environment, Errors, GeoIp, Listener, Match, Redirect, Respond, Runtime,
+};
 use super::request_test::RequestTest;
 use crate::policy::Specs;
 use crate::{telemetry, upstream};
@@ -41,6 +43,7 @@ pub fn schema() -> Json {
             "upstreams": { "type": "object", "description": "Where requests go, by name.", "additionalProperties": upstream },
             "routes": { "type": "array", "description": "Which requests are answered, and how.", "items": route },
             "errors": sub::<Errors>(&mut generator),
+            "geoip": sub::<GeoIp>(&mut generator),
             "telemetry": sub::<telemetry::Spec>(&mut generator),
             "admin": sub::<Admin>(&mut generator),
             "tests": { "type": "array", "description": "Requests that `doorward test` tries without a network.", "items": sub::<RequestTest>(&mut generator) },

@@ -52,6 +52,9 @@ pub fn show(loaded: &Loaded) -> Json {
     let routes = document.routes.iter().map(|item| route(item, loaded));
     out.insert("routes".to_owned(), routes.collect());
     out.insert("errors".to_owned(), to_json(&document.errors));
+    if let Some(geoip) = &document.geoip {
+        out.insert("geoip".to_owned(), to_json(geoip));
+    }
     out.insert("telemetry".to_owned(), to_json(&document.telemetry));
     if let Some(admin) = &document.admin {
         out.insert("admin".to_owned(), to_json(admin));

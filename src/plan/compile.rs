@@ -8,6 +8,7 @@ use super::addresses;
 use super::admin;
 use super::conflicts::{shadowed, tie};
 use super::environments;
+use super::lists;
 use super::matching::{self, Matching};
 use super::pages::Pages;
 use super::{
@@ -109,6 +110,7 @@ impl<'a> Compiler<'a> {
         let mut names = Names::default();
         let hidden = Hidden::new(&document.telemetry.access_log.redact);
         names.insert(HIDDEN, hidden);
+        lists::compile(document, &mut names, problems);
         Self {
             document,
             upstreams,

@@ -9,6 +9,7 @@ mod compile;
 mod conflicts;
 mod entrance;
 mod environments;
+mod lists;
 mod matching;
 mod pages;
 mod request_tests;
@@ -301,6 +302,7 @@ impl Plan {
             guards.extend(upstream.start(&outside).await);
         }
         let spawn = |asking| spawner.spawn(asking);
+        guards.extend(lists::keep(self).map(|watching| spawner.spawn(watching)));
         guards.extend(staples::keep(self, names, telemetry, clock).map(spawn));
         guards
     }

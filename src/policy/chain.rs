@@ -1,6 +1,9 @@
 //! The policies of one route, in the order of their stages, run once for the request and once, in reverse, for the answer.
 
+use std::sync::Arc;
+
 use super::{BodyChanges, Policy, log};
+use crate::base::net::NetList;
 use crate::base::problem::Place;
 use crate::exchange::{Decision, Exchange, Fault, RequestHead, ResponseHead, Step, Verdict};
 
@@ -123,6 +126,11 @@ impl Chain {
     #[must_use]
     pub fn response_body(&self) -> Option<&BodyChanges> {
         self.policies.iter().find_map(Policy::response_body)
+    }
+
+    /// The files of networks that its policies look into.
+    pub fn lists(&self) -> impl Iterator<Item = &Arc<NetList>> {
+        self.policies.iter().flat_map(Policy::lists)
     }
 
     /// The key of the policy with place `index`.

@@ -6,6 +6,7 @@ mod headers;
 mod origin;
 mod stage;
 
+pub mod access;
 pub mod body_limits;
 pub mod compression;
 pub mod cors;
@@ -23,6 +24,9 @@ pub use body::BodyChanges;
 pub use chain::Chain;
 pub use stage::Stage;
 
+use std::sync::Arc;
+
+use crate::base::net::NetList;
 use crate::base::problem::Problems;
 use crate::exchange::{Exchange, Fault, RequestHead, ResponseHead, Verdict};
 use crate::link::{Clause, Env, Names, RouteFacts, Section};
@@ -63,6 +67,11 @@ pub trait Hooks: Send + Sync {
     /// The same for the body of an answer.
     fn response_body(&self) -> Option<&BodyChanges> {
         None
+    }
+
+    /// The files it looks into, which may change while it runs.
+    fn lists(&self) -> &[Arc<NetList>] {
+        &[]
     }
 
     /// Says what is written down of a request.
@@ -178,6 +187,9 @@ macro_rules! policies {
             fn response_body(&self) -> Option<&BodyChanges> {
                 match self { $(Self::$Kind(policy) => policy.response_body(),)* }
             }
+            fn lists(&self) -> &[Arc<NetList>] {
+                match self { $(Self::$Kind(policy) => policy.lists(),)* }
+            }
             fn on_record(&self) -> Option<&log::Log> {
                 match self { $(Self::$Kind(policy) => policy.on_record(),)* }
             }
@@ -190,6 +202,7 @@ policies! {
     security_headers: SecurityHeaders,
     csrf: Csrf,
     maintenance: Maintenance,
+    access: Access,
     lifecycle: Lifecycle,
     body_limits: BodyLimits,
     websocket: Websocket,

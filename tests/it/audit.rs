@@ -405,7 +405,7 @@ fn examples_are_fine_but_for_what_they_show() {
     // What an example is there to show.
     let shown = [
         ("admin.yaml", "A009"),
-        ("browsers.yaml", "A021"),
+        ("cors.yaml", "A021"),
         ("lifecycle.yaml", "A014"),
         ("tls.yaml", "A019"),
     ];

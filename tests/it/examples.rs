@@ -30,12 +30,14 @@ macro_rules! examples {
 }
 
 examples! {
+    access,
     admin,
     balancing,
     bodies,
     body_limits,
-    browsers,
     compression,
+    cors,
+    csrf,
     defaults,
     drain,
     environments,
@@ -62,6 +64,7 @@ examples! {
     routing_hosts,
     routing_paths,
     secrets,
+    security_headers,
     sticky,
     telemetry,
     timeouts,
@@ -471,9 +474,9 @@ mod exercises {
         assert_eq!(client.read_raw().unwrap(), [0x88, 2, 3, 0xf1]);
     }
 
-    pub(super) fn browsers(example: Example) {
-        let (orders, site) = (named("orders"), named("site"));
-        let gateway = example.target(3001, &orders).target(3002, &site).start();
+    pub(super) fn cors(example: Example) {
+        let orders = named("orders");
+        let gateway = example.target(3001, &orders).start();
         for (origin, admitted) in [
             ("https://app.example.com", true),
             ("https://berlin.shop.example.com", true),
@@ -491,13 +494,55 @@ mod exercises {
         assert_eq!(orders.count(), 0);
         let prices = ask(&gateway, "/v1/prices", &[]).expect(200);
         assert_eq!(prices.header("access-control-allow-origin"), Some("*"));
-        assert_eq!(prices.header("x-frame-options"), Some("DENY"));
-        let page = ask(&gateway, "/", &[]).expect(200);
-        assert_eq!(page.header("x-frame-options"), Some("SAMEORIGIN"));
-        let forged = [("Cookie", "a=b"), ("Sec-Fetch-Site", "cross-site")];
-        let mut client = gateway.client();
-        assert_eq!(client.request("POST", "/", &forged, b"").status, 403);
+    }
+
+    pub(super) fn csrf(example: Example) {
+        let site = named("site");
+        let gateway = example.target(3001, &site).start();
+        for (origin, status) in [("https://app.example.com", 200), ("https://evil.test", 403)] {
+            let forged = [("Cookie", "a=b"), ("Origin", origin)];
+            let mut client = gateway.client();
+            assert_eq!(client.request("POST", "/", &forged, b"").status, status);
+        }
         assert_eq!(site.count(), 1);
+    }
+
+    pub(super) fn security_headers(example: Example) {
+        let gateway = example.target(3001, &named("site")).start();
+        for (path, framed) in [("/site", "SAMEORIGIN"), ("/hello", "DENY"), ("/", "DENY")] {
+            let answer = ask(&gateway, path, &[]);
+            assert_eq!(answer.header("x-frame-options"), Some(framed), "{path}");
+        }
+    }
+
+    pub(super) fn access(example: Example) {
+        let app = named("app");
+        let example = example.target(3001, &app);
+        let gateway = example.with_file("files/bad-networks.txt").start();
+        let of = |ip| ("X-Forwarded-For", ip);
+        for (path, headers, status) in [
+            ("/", &[of("198.51.100.1")][..], 200),
+            ("/", &[of("192.0.2.1")], 403),
+            ("/", &[of("2001:db8:bad::1")], 403),
+            ("/", &[("User-Agent", "BadBot/1.0")], 403),
+            ("/.git/config", &[], 403),
+            ("/.github", &[], 200),
+            ("/intranet", &[of("10.1.2.3")], 200),
+            ("/intranet", &[of("10.6.6.6")], 403),
+            ("/intranet", &[of("198.51.100.1")], 403),
+            (
+                "/intranet",
+                &[of("10.1.2.3"), ("Origin", "https://evil.test")],
+                403,
+            ),
+        ] {
+            assert_eq!(
+                ask(&gateway, path, headers).status,
+                status,
+                "{path} {headers:?}"
+            );
+        }
+        assert_eq!(app.count(), 3);
     }
 
     pub(super) fn maintenance(example: Example) {

@@ -523,7 +523,11 @@ fn serve(name: &str) -> Served {
         origins.push(origin);
     }
     let mut setup = Setup::new(&text).file("app.key", "canary-signing");
-    for file in ["files/robots.txt", "files/error.html"] {
+    for file in [
+        "files/robots.txt",
+        "files/error.html",
+        "files/bad-networks.txt",
+    ] {
         setup = setup.file(file, std::fs::read(folder().join(file)).unwrap());
     }
     if let Some(pair) = &pair {

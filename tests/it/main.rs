@@ -1,5 +1,6 @@
 //! The gateway as its users meet it: the real binary, real sockets, a recording origin behind it.
 
+mod access;
 mod audit;
 mod balancing;
 mod browser;

@@ -35,6 +35,9 @@ fn parse(text: &str) -> Json {
 fn problems(text: &str) -> (Loaded, Vec<Problem>) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("error.html"), "{title}").unwrap();
+    std::fs::write(dir.path().join("bad.txt"), "192.0.2.0/24").unwrap();
+    let countries = super::support::countries(&[("192.0.2.0/24", "DE")]);
+    std::fs::write(dir.path().join("countries.mmdb"), countries).unwrap();
     for (name, file) in [
         ("api.pem", "a.pem"),
         ("api.key", "a.key"),

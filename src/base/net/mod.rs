@@ -8,11 +8,13 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::units::{TextError, TextForm, text_form};
 
+mod list;
 mod listen;
 mod target;
 #[cfg(test)]
 mod tests;
 
+pub use list::NetList;
 pub use listen::ListenAddress;
 pub use target::{TargetScheme, TargetUrl};
 
