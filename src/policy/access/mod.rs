@@ -57,7 +57,14 @@ pub struct Access {
     origins: Option<Origins>,
     agents: bytes::RegexSet,
     paths: RegexSet,
-    countries: Option<(Arc<Countries>, Box<[[u8; 2]]>)>,
+    countries: Option<Allowed>,
+}
+
+/// Countries that may.
+#[derive(Debug)]
+struct Allowed {
+    known: Arc<Countries>,
+    codes: Box<[[u8; 2]]>,
 }
 
 impl Spec {
@@ -143,7 +150,7 @@ impl Spec {
         }
     }
 
-    fn countries(&self, env: &mut Env<'_>) -> Option<(Arc<Countries>, Box<[[u8; 2]]>)> {
+    fn countries(&self, env: &mut Env<'_>) -> Option<Allowed> {
         let list = self.countries.as_ref()?;
         let at = env.place.key("countries");
         let mut codes = Vec::with_capacity(list.len());
@@ -165,7 +172,8 @@ impl Spec {
             }
             return None;
         };
-        Some((known, codes.into()))
+        let codes = codes.into();
+        Some(Allowed { known, codes })
     }
 }
 
@@ -206,7 +214,7 @@ impl Access {
         if self.allow.as_ref().is_some_and(|nets| !allowed(nets)) {
             return Some("its network is none of `allow_ips`");
         }
-        if let Some((known, codes)) = &self.countries
+        if let Some(Allowed { known, codes }) = &self.countries
             && !is(&|ip| known.of(ip).is_some_and(|code| codes.contains(&code)))
         {
             return Some("its country is none of `countries`");
