@@ -470,6 +470,23 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("conf/examples")
 }
 
+/// The config beside every file that an example names.
+fn with_files(text: &str, pair: Option<&Pair>) -> Setup {
+    let mut setup = Setup::new(text).file("app.key", "canary-signing");
+    for file in [
+        "files/robots.txt",
+        "files/error.html",
+        "files/bad-networks.txt",
+    ] {
+        setup = setup.file(file, std::fs::read(folder().join(file)).unwrap());
+    }
+    if let Some(pair) = pair {
+        setup = setup.file("files/example.pem", &pair.cert);
+        setup = setup.file("files/example.key", &pair.key);
+    }
+    setup
+}
+
 /// Brings an example to run: free ports, an origin for each target that answers 200, an admin socket.
 fn serve(name: &str) -> Served {
     let mut text = std::fs::read_to_string(folder().join(format!("{name}.yaml"))).unwrap();
@@ -522,18 +539,7 @@ fn serve(name: &str) -> Served {
         env.push(("APP_ADDRESS", origin.addr().to_string()));
         origins.push(origin);
     }
-    let mut setup = Setup::new(&text).file("app.key", "canary-signing");
-    for file in [
-        "files/robots.txt",
-        "files/error.html",
-        "files/bad-networks.txt",
-    ] {
-        setup = setup.file(file, std::fs::read(folder().join(file)).unwrap());
-    }
-    if let Some(pair) = &pair {
-        setup = setup.file("files/example.pem", &pair.cert);
-        setup = setup.file("files/example.key", &pair.key);
-    }
+    let mut setup = with_files(&text, pair.as_ref());
     for (name, value) in &env {
         setup = setup.env(name, value);
     }
