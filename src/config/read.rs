@@ -59,14 +59,7 @@ pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
     for upstream in &mut document.upstreams {
         upstream.spec.inherit(&document.upstream_defaults);
     }
-    // What no user should have to ask for.
-    if matches!(document.route_defaults.body_limits, Clause::Absent) {
-        let place = Place::root()
-            .key("defaults")
-            .key("routes")
-            .key("body_limits");
-        document.route_defaults.body_limits = Clause::On(Arc::default(), place);
-    }
+    unasked(&mut document);
     if let Some((node, place)) = section.take("routes") {
         routes(node, &place, &mut document, section.problems);
     }
@@ -87,6 +80,15 @@ pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
     }
     section.finish();
     document
+}
+
+/// What no user should have to ask for.
+fn unasked(document: &mut Document) {
+    if matches!(document.route_defaults.body_limits, Clause::Absent) {
+        let place = Place::root().key("defaults").key("routes");
+        let place = place.key("body_limits");
+        document.route_defaults.body_limits = Clause::On(Arc::default(), place);
+    }
 }
 
 fn tests(node: &Node, place: &Place, problems: &mut Problems) -> Vec<(Place, RequestTest)> {
