@@ -172,7 +172,7 @@ fn a_body_that_stops_is_cut_between_bytes() {
 #[test]
 fn a_written_total_holds_to_the_last_byte() {
     static BODY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    let target = dribbling(BODY, Duration::from_millis(15));
+    let target = dribbling(BODY, Duration::from_millis(5));
     let url = format!("http://{target}");
     let gateway = before(&url, ", timeouts: { total: 900ms }", "");
     let began = Instant::now();

@@ -149,7 +149,7 @@ fn what_is_given_up_over_http2_is_told_as_the_client_reads_it() {
 #[test]
 fn an_answer_that_has_begun_over_http2_is_reset() {
     let body = "HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\nabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
-    let target = dribbling(body, Duration::from_millis(25));
+    let target = dribbling(body, Duration::from_millis(20));
     let upstream = ", timeouts: { total: 2500ms }";
     let gateway = both(&format!("http://{target}"), upstream, "");
     let mut client = Frames::connect(gateway.addr_of("plain"));
