@@ -3,6 +3,7 @@
 pub mod canon;
 pub mod clock;
 pub mod control;
+pub mod digest;
 pub mod forwarded;
 pub mod key;
 pub mod list;

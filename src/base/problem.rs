@@ -64,9 +64,14 @@ pub const CODES: &[(&str, &str)] = &[
     ("E052", "client certificates are asked for at exact hosts"),
     ("E053", "what is spoken to an upstream fits its targets"),
     ("E054", "what is spoken at a listener fits it"),
+    ("E060", "how callers prove who they are can be checked"),
+    (
+        "E061",
+        "a credential is known by its digest, and is one consumer's",
+    ),
     ("W010", "every upstream is used"),
     ("W021", "every route can match"),
-    ("W022", "every token can be had"),
+    ("W022", "every token and key can be had"),
     ("W050", "every certificate holds, and for two weeks more"),
     (
         "W051",
@@ -76,6 +81,7 @@ pub const CODES: &[(&str, &str)] = &[
         "W052",
         "where `ocsp_stapling` is on, somebody can be asked about every certificate",
     ),
+    ("W060", "every authenticator is trusted by a route"),
 ];
 
 /// Where in the document something stands: the steps from the root to a node, e.g. `routes`, `3`, `upstream`.

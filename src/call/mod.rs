@@ -6,6 +6,7 @@
 mod attempt;
 mod errors;
 mod http;
+mod outside;
 mod scripted;
 mod wire;
 
@@ -15,6 +16,7 @@ pub use attempt::{changes_nothing, nobody_there, outcome_of};
 use bytes::Bytes;
 pub use errors::{Failed, fault_of};
 pub use http::Http;
+pub use outside::{Meters, Outside};
 pub use scripted::Scripted;
 pub use wire::strip_connection;
 

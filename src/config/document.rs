@@ -16,6 +16,7 @@ use crate::base::net::Net;
 use crate::base::problem::Place;
 use crate::base::units::Date;
 use crate::policy::Specs;
+use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec};
 use crate::{telemetry, upstream};
 
 /// A whole config, as written.
@@ -31,6 +32,10 @@ pub struct Document {
     pub upstream_defaults: upstream::Defaults,
     /// `environments`, by name.
     pub environments: Vec<Named<Environment>>,
+    /// `authenticators`, by name.
+    pub authenticators: Vec<Named<AuthenticatorSpec>>,
+    /// `consumers`, by name.
+    pub consumers: Vec<Named<ConsumerSpec>>,
     /// `upstreams`, by name.
     pub upstreams: Vec<Named<upstream::Spec>>,
     /// `routes`, in the order of the files.
@@ -84,6 +89,8 @@ impl Document {
 /// What is written, but was refused: that something refers to it is no further mistake.
 #[derive(Debug, Default)]
 pub struct Refused {
+    /// Names of authenticators.
+    pub authenticators: Vec<String>,
     /// Names of upstreams.
     pub upstreams: Vec<String>,
     /// Names of listeners.

@@ -31,13 +31,15 @@ pub(super) enum Part {
     Override,
     /// `as` of one of `tests`.
     Asker,
+    /// One of `authenticators`.
+    Authenticator,
+    /// One of `consumers`.
+    Consumer,
 }
 
 const DOCUMENT: &[&str] = &[
     "acme",
-    "authenticators",
     "plans",
-    "consumers",
     "stores",
     "keys",
     "signers",
@@ -82,7 +84,6 @@ const ROUTE: &[&str] = &[
     "split",
     "mirror",
     "fault",
-    "auth",
     "authorize",
     "rate_limit",
     "quota",
@@ -105,12 +106,22 @@ const OVERRIDE: &[&str] = &[
     "rate_limited",
     "quota_exceeded",
     "concurrency_limited",
-    "unauthenticated",
     "invalid_request",
     "circuit_open",
     "partial",
 ];
-const ASKER: &[&str] = &["consumer", "scopes", "claims"];
+const ASKER: &[&str] = &[];
+const AUTHENTICATOR: &[&str] = &[
+    "jwt",
+    "introspection",
+    "forward",
+    "ext_authz",
+    "basic",
+    "signature",
+    "client_cert",
+    "function",
+];
+const CONSUMER: &[&str] = &["plan", "identify"];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -131,6 +142,8 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Respond => RESPOND,
         Part::Override => OVERRIDE,
         Part::Asker => ASKER,
+        Part::Authenticator => AUTHENTICATOR,
+        Part::Consumer => CONSUMER,
     }
 }
 

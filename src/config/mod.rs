@@ -2,6 +2,7 @@
 
 mod admin;
 pub mod audit;
+mod authentication;
 mod clients;
 mod decode;
 mod diff;

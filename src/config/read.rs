@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::authentication;
 use super::decode::decode;
 use super::document::{Action, Document, Errors, Named, Route};
 use super::later::{self, Part};
@@ -49,6 +50,7 @@ pub(super) fn document(root: &Node, problems: &mut Problems) -> Document {
         (document.route_defaults, document.upstream_defaults) =
             defaults(node, place, section.problems);
     }
+    callers(&mut section, &mut document);
     if let Some((node, place)) = section.take("environments") {
         (document.environments, _) = named(node, &place, section.problems, decode);
     }
@@ -88,6 +90,21 @@ fn unasked(document: &mut Document) {
         let place = Place::root().key("defaults").key("routes");
         let place = place.key("body_limits");
         document.route_defaults.body_limits = Clause::On(Arc::default(), place);
+    }
+}
+
+/// Who is known, and how.
+fn callers(section: &mut Section<'_>, document: &mut Document) {
+    if let Some((node, place)) = section.take("authenticators") {
+        (document.authenticators, document.refused.authenticators) = named(
+            node,
+            &place,
+            section.problems,
+            authentication::authenticator,
+        );
+    }
+    if let Some((node, place)) = section.take("consumers") {
+        (document.consumers, _) = named(node, &place, section.problems, authentication::consumer);
     }
 }
 

@@ -51,6 +51,23 @@ pub struct Asker {
     /// The address of the client's connection. Default `127.0.0.1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_ip: Option<IpAddr>,
+    /// Whose credential it is, by name: it is taken for good wherever a route asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<String>,
+    /// The scopes of that credential.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// What it says of the caller; `sub` is `auth.sub`.
+    #[serde(default, skip_serializing_if = "serde_json::Map::is_empty")]
+    pub claims: serde_json::Map<String, Json>,
+}
+
+impl Asker {
+    /// Whether it shows a credential.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.consumer.is_some() || !self.scopes.is_empty() || !self.claims.is_empty()
+    }
 }
 
 /// What an upstream would say.

@@ -9,6 +9,7 @@ use super::document::{
 };
 use super::request_test::RequestTest;
 use crate::policy::Specs;
+use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec};
 use crate::{telemetry, upstream};
 
 /// The schema of a whole config.
@@ -39,6 +40,8 @@ pub fn schema() -> Json {
                     "upstreams": { "type": "object", "description": "Any clause of an upstream.", "additionalProperties": false, "properties": upstream_defaults },
                 },
             },
+            "authenticators": { "type": "object", "description": "Ways of finding out who is calling, by name.", "additionalProperties": sub::<AuthenticatorSpec>(&mut generator) },
+            "consumers": { "type": "object", "description": "Who is known, by name.", "additionalProperties": sub::<ConsumerSpec>(&mut generator) },
             "environments": { "type": "object", "description": "Routes served again at other hosts, by name.", "additionalProperties": sub::<Environment>(&mut generator) },
             "upstreams": { "type": "object", "description": "Where requests go, by name.", "additionalProperties": upstream },
             "routes": { "type": "array", "description": "Which requests are answered, and how.", "items": route },

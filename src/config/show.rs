@@ -36,6 +36,18 @@ pub fn show(loaded: &Loaded) -> Json {
     if !defaults.is_empty() {
         out.insert("defaults".to_owned(), json!({ "routes": defaults }));
     }
+    let authenticators = document.authenticators.iter();
+    let authenticators = authenticators.map(|item| (item.name.clone(), to_json(&item.spec)));
+    let consumers = document.consumers.iter();
+    let consumers = consumers.map(|item| (item.name.clone(), to_json(&item.spec)));
+    for (key, items) in [
+        ("authenticators", authenticators.collect::<Map<_, _>>()),
+        ("consumers", consumers.collect()),
+    ] {
+        if !items.is_empty() {
+            out.insert(key.to_owned(), Json::Object(items));
+        }
+    }
     let environments = document
         .environments
         .iter()

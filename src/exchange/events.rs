@@ -33,6 +33,8 @@ pub enum Decision {
     Answered,
     /// It goes upstream.
     Forwarded,
+    /// Somebody has to be asked, which only a real request does.
+    Asks,
     /// No, because of this.
     Refused(Fault),
 }

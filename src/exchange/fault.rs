@@ -53,6 +53,12 @@ pub enum Fault {
     /// A host this listener does not answer for.
     #[error("misdirected request")]
     MisdirectedRequest,
+    /// Who asks shows nothing, or nothing good, that says who it is.
+    #[error("unauthenticated")]
+    Unauthenticated,
+    /// Who could say whether a credential is good cannot be asked.
+    #[error("authentication unavailable")]
+    AuthUnavailable,
     /// Who asks may not.
     #[error("forbidden")]
     Forbidden,

@@ -2,7 +2,7 @@
 
 use super::Facts;
 use crate::base::key::{Key, KeyHash, KeyPart, network_of};
-use crate::expr::Scope as _;
+use crate::expr::{ClaimPath, Scope as _, claim_text};
 
 /// The hash of what the request has of `key`; none where it has nothing of it. `params` are the names of the parameters of its
 /// route's path.
@@ -34,8 +34,17 @@ fn add(part: &KeyPart, facts: &Facts<'_>, params: &[Box<str>], hash: &mut KeyHas
             .position(|known| known == name)
             .and_then(|index| facts.param(index))
             .map(Into::into),
-        // Nobody says yet who asks.
-        KeyPart::Consumer | KeyPart::Credential | KeyPart::Plan | KeyPart::Claim(_) => None,
+        KeyPart::Consumer => facts.consumer_name().map(Into::into),
+        KeyPart::Credential => {
+            let identity = facts.exchange.identity.as_ref();
+            identity.map(|identity| (&*identity.credential).into())
+        }
+        KeyPart::Claim(name) => {
+            let claims = facts.claims();
+            claims.and_then(|claims| claim_text(ClaimPath::new(name).of(claims)?))
+        }
+        // There are no plans yet.
+        KeyPart::Plan => None,
     };
     hash.part(text.as_deref().map(str::as_bytes))
 }

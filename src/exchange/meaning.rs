@@ -31,10 +31,11 @@ mod grpc {
     pub(super) const UNIMPLEMENTED: u8 = 12;
     pub(super) const INTERNAL: u8 = 13;
     pub(super) const UNAVAILABLE: u8 = 14;
+    pub(super) const UNAUTHENTICATED: u8 = 16;
 }
 
 /// The table, in the order of the enum.
-pub(super) static TABLE: [(Fault, Meaning); 34] = [
+pub(super) static TABLE: [(Fault, Meaning); 36] = [
     (
         Fault::BadRequest,
         Meaning {
@@ -208,6 +209,28 @@ pub(super) static TABLE: [(Fault, Meaning); 34] = [
             title: "Misdirected request",
             detail: "This host is not served here.",
             grpc: grpc::UNIMPLEMENTED,
+            proxy_status: "http_request_denied",
+        },
+    ),
+    (
+        Fault::Unauthenticated,
+        Meaning {
+            code: "unauthenticated",
+            status: StatusCode::UNAUTHORIZED,
+            title: "Unauthorized",
+            detail: "This address wants to know who is calling, by a credential that holds.",
+            grpc: grpc::UNAUTHENTICATED,
+            proxy_status: "http_request_denied",
+        },
+    ),
+    (
+        Fault::AuthUnavailable,
+        Meaning {
+            code: "auth_unavailable",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "Service unavailable",
+            detail: "Right now nobody can say whether the credential holds. Please try again later.",
+            grpc: grpc::UNAVAILABLE,
             proxy_status: "http_request_denied",
         },
     ),

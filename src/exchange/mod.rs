@@ -10,6 +10,7 @@ mod grpc;
 mod head;
 mod http2;
 mod id;
+mod identity;
 mod key;
 mod meaning;
 mod page;
@@ -37,6 +38,7 @@ pub use head::{check as check_head, end_of_head, leading_empty_lines};
 use http::{HeaderValue, Version};
 pub use http2::check as check_http2_head;
 pub use id::RequestId;
+pub use identity::{Consumer, Identity};
 pub use key::key_hash;
 pub use meaning::Meaning;
 pub use page::{Reader, preflight_for};
@@ -101,6 +103,12 @@ pub struct Exchange {
     pub careful: Option<Careful>,
     /// Why it was refused, for people who ask. (policies)
     pub refusal: Option<&'static str>,
+    /// Who is calling. (policy/auth)
+    pub identity: Option<Arc<Identity>>,
+    /// Who is taken to be calling, where nothing real is. (flow/trial)
+    pub assumed: Option<Arc<Identity>>,
+    /// The policy that has to ask somebody, by its place in the chain. (policies' chain)
+    pub asking: u8,
     /// How long bodies may be. (policy/body_limits)
     pub limits: BodyLimits,
     /// What holds for it once it is a WebSocket; none = only what always does. (policy/websocket)
@@ -210,6 +218,9 @@ impl Exchange {
             reader: Reader::Nobody,
             careful: None,
             refusal: None,
+            identity: None,
+            assumed: None,
+            asking: 0,
             limits: BodyLimits::default(),
             websocket: None,
             timeouts: None,

@@ -40,4 +40,6 @@ pub enum Verdict {
     Continue,
     /// This is the answer.
     Respond(Reply),
+    /// Somebody has to be asked first.
+    Ask,
 }

@@ -76,6 +76,29 @@ impl Scope for Facts<'_> {
     fn route_name(&self) -> Option<&str> {
         Some(&self.exchange.route_name)
     }
+    fn auth_method(&self) -> Option<&str> {
+        self.exchange
+            .identity
+            .as_ref()
+            .map(|identity| identity.method)
+    }
+    fn auth_sub(&self) -> Option<&str> {
+        self.exchange.identity.as_ref()?.subject.as_deref()
+    }
+    fn claims(&self) -> Option<&serde_json::Map<String, serde_json::Value>> {
+        self.exchange
+            .identity
+            .as_ref()
+            .map(|identity| &identity.claims)
+    }
+    fn consumer_name(&self) -> Option<&str> {
+        let consumer = self.exchange.identity.as_ref()?.consumer.as_ref()?;
+        Some(&consumer.name)
+    }
+    fn consumer_groups(&self) -> Option<&[Box<str>]> {
+        let consumer = self.exchange.identity.as_ref()?.consumer.as_ref()?;
+        Some(&consumer.groups)
+    }
     fn response_status(&self) -> Option<u16> {
         self.response.map(|head| head.status.as_u16())
     }

@@ -9,7 +9,7 @@ use regex::{Regex, RegexBuilder};
 use super::functions::{OPERATORS, Style, known_function};
 use super::guard::TREE_DEPTH_MAX;
 use super::scope::root_error;
-use super::{ErrorKind, ExprError, Name, Vocabulary};
+use super::{ClaimPath, ErrorKind, ExprError, Name, Vocabulary};
 
 /// How large a compiled pattern may be, in bytes.
 const PATTERN_BYTES_MAX: usize = 256 * 1024;
@@ -29,6 +29,12 @@ pub(super) enum Slot {
     Cookies,
     /// `response.headers` as a whole.
     ResponseHeaders,
+    /// `auth.claims` as a whole.
+    Claims,
+    /// One of `auth.claims`, of whatever type it is.
+    Claim(ClaimPath),
+    /// `consumer.groups`
+    Groups,
 }
 
 /// What an expression needs besides its tree.
@@ -225,10 +231,9 @@ impl Binder<'_> {
         }
     }
 
-    /// What stands for a name in the bound tree.
-    fn name(&mut self, trail: &Trail, id: u64) -> Result<Expr, ExprError> {
-        let steps: Vec<&str> = trail.steps.iter().map(String::as_str).collect();
-        let whole = match (trail.root.as_str(), steps.as_slice()) {
+    /// What stands for a map as a whole.
+    fn whole(&self, root: &str, steps: &[&str]) -> Option<Slot> {
+        match (root, steps) {
             ("params", []) => Some(Slot::Params(
                 self.vocabulary
                     .params()
@@ -240,8 +245,15 @@ impl Binder<'_> {
             ("request", ["query"]) => Some(Slot::Query),
             ("request", ["cookies"]) => Some(Slot::Cookies),
             ("response", ["headers"]) => Some(Slot::ResponseHeaders),
+            ("auth", ["claims"]) => Some(Slot::Claims),
             _ => None,
-        };
+        }
+    }
+
+    /// What stands for a name in the bound tree.
+    fn name(&mut self, trail: &Trail, id: u64) -> Result<Expr, ExprError> {
+        let steps: Vec<&str> = trail.steps.iter().map(String::as_str).collect();
+        let whole = self.whole(&trail.root, &steps);
         let slot = match (whole, steps.as_slice()) {
             (Some(slot), _) => {
                 Name::root_is_known(&trail.root, self.vocabulary)?;
@@ -249,6 +261,16 @@ impl Binder<'_> {
                     return Ok(Expr::Literal(LiteralValue::Boolean(CelBool::TRUE)));
                 }
                 slot
+            }
+            (None, ["claims", path @ ..]) if trail.root == "auth" => {
+                // That it may stand here is the same for each of them.
+                let path = path.join(".");
+                Name::of("auth", "claims", Some(&path), self.vocabulary)?;
+                Slot::Claim(ClaimPath::new(&path))
+            }
+            (None, ["groups"]) if trail.root == "consumer" => {
+                Name::of("consumer", "groups", None, self.vocabulary)?;
+                Slot::Groups
             }
             (None, [field]) => Slot::One(Name::of(&trail.root, field, None, self.vocabulary)?),
             (None, [field, key]) => {
@@ -378,7 +400,10 @@ fn is_map(trail: &Trail) -> bool {
     let steps: Vec<&str> = trail.steps.iter().map(String::as_str).collect();
     matches!(
         (trail.root.as_str(), steps.as_slice()),
-        ("params", []) | ("request", ["headers" | "query" | "cookies"]) | ("response", ["headers"])
+        ("params", [])
+            | ("request", ["headers" | "query" | "cookies"])
+            | ("response", ["headers"])
+            | ("auth", ["claims"])
     )
 }
 
@@ -417,7 +442,11 @@ fn never_bool(expr: &IdedExpr, slots: &[Slot]) -> Option<&'static str> {
             | Slot::Headers
             | Slot::Query
             | Slot::Cookies
+            | Slot::Claims
             | Slot::ResponseHeaders => Some("a map"),
+            Slot::Groups => Some("a list"),
+            // It may be `true`.
+            Slot::Claim(_) => None,
         },
         Expr::Call(call) => match call.func_name.as_str() {
             operators::ADD

@@ -10,17 +10,19 @@ use std::sync::Arc;
 
 use cel::common::ast::IdedExpr;
 use cel::common::types::{
-    CelBool, CelInt, CelMap, CelMapKey, CelNull, CelString, Kind, STRING_TYPE, Type,
+    CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, Kind, STRING_TYPE,
+    Type,
 };
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, Env, ExecutionError, ParseErrors, Value, extensions};
 use regex::Regex;
+use serde_json::{Map, Value as Json};
 use smallvec::SmallVec;
 
 use super::bind::{Slot, bind, pattern_index, slot_index};
+use super::fields::{cookie_pairs, header_pairs};
 use super::guard::{ENTRIES_MAX, afford, scan};
-use super::scope::{cookie_pairs, header_pairs};
 use super::{ErrorKind, ExprError, Name, Scope, Vocabulary};
 use crate::base::canon::{decode_segment, query_pairs};
 
@@ -179,6 +181,7 @@ enum SlotValue<'s> {
     Text(CelString<'s>),
     Number(CelInt),
     Map(CelMap<'s>),
+    Json(Box<dyn Val + 's>),
 }
 
 impl<'s> Values<'s> {
@@ -208,6 +211,7 @@ impl VariableResolver for Values<'_> {
             SlotValue::Text(text) => CowVal::Borrowed(text),
             SlotValue::Number(number) => CowVal::Borrowed(number),
             SlotValue::Map(map) => CowVal::Borrowed(map),
+            SlotValue::Json(value) => CowVal::Borrowed(&**value),
         })
     }
 }
@@ -237,9 +241,73 @@ fn fill<'s>(slot: &'s Slot, scope: &'s dyn Scope) -> Result<SlotValue<'s>, Strin
             collect(scope.response_headers().into_iter().flat_map(header_pairs))?
         }
         Slot::Query => collect(scope.raw_query().into_iter().flat_map(query_pairs))?,
+        Slot::Claims => {
+            let mut entries = ENTRIES_MAX;
+            let claims = scope.claims();
+            return claims.map_or(Ok(SlotValue::Missing(CelNull)), |claims| {
+                Ok(SlotValue::Map(object(claims, &mut entries)?))
+            });
+        }
+        Slot::Claim(path) => {
+            let mut entries = ENTRIES_MAX;
+            let claim = scope.claims().and_then(|claims| path.of(claims));
+            return claim.map_or(Ok(SlotValue::Missing(CelNull)), |claim| {
+                Ok(SlotValue::Json(value(claim, &mut entries)?))
+            });
+        }
+        Slot::Groups => {
+            let groups = scope.consumer_groups().unwrap_or_default().iter();
+            let texts = groups.map(|group| {
+                let text: CelString<'s> = Cow::Borrowed(&**group).into();
+                Box::new(text) as Box<dyn Val + 's>
+            });
+            let texts: Vec<_> = texts.take(ENTRIES_MAX + 1).collect();
+            if texts.len() > ENTRIES_MAX {
+                return Err(too_many());
+            }
+            let list: CelList<'s> = texts.into();
+            return Ok(SlotValue::Json(Box::new(list)));
+        }
         Slot::Cookies => collect(scope.headers().into_iter().flat_map(cookie_pairs))?,
     };
     Ok(SlotValue::Map(map))
+}
+
+fn too_many() -> String {
+    format!("a map or list of the request has more than {ENTRIES_MAX} entries")
+}
+
+/// JSON as values of the language; all of its entries together are as many as one map may have.
+fn value<'s>(json: &'s Json, entries: &mut usize) -> Result<Box<dyn Val + 's>, String> {
+    Ok(match json {
+        Json::Null => Box::new(CelNull),
+        Json::Bool(yes) => Box::new(CelBool::from(*yes)),
+        Json::String(text) => {
+            let text: CelString<'s> = bounded(Cow::Borrowed(text.as_str()))?.into();
+            Box::new(text)
+        }
+        Json::Number(number) => match number.as_i64() {
+            Some(whole) => Box::new(CelInt::from(whole)),
+            None => Box::new(CelDouble::from(number.as_f64().unwrap_or(f64::NAN))),
+        },
+        Json::Array(items) => {
+            *entries = entries.checked_sub(items.len()).ok_or_else(too_many)?;
+            let items: Result<Vec<_>, _> = items.iter().map(|item| value(item, entries)).collect();
+            let list: CelList<'s> = items?.into();
+            Box::new(list)
+        }
+        Json::Object(map) => Box::new(object(map, entries)?),
+    })
+}
+
+fn object<'s>(map: &'s Map<String, Json>, entries: &mut usize) -> Result<CelMap<'s>, String> {
+    *entries = entries.checked_sub(map.len()).ok_or_else(too_many)?;
+    let mut found: HashMap<CelMapKey<'s>, Box<dyn Val + 's>> = HashMap::new();
+    for (key, json) in map {
+        let key = CelMapKey::String(bounded(Cow::Borrowed(key.as_str()))?.into());
+        found.insert(key, value(json, entries)?);
+    }
+    Ok(found.into())
 }
 
 fn collect<'s>(
@@ -248,9 +316,7 @@ fn collect<'s>(
     let mut map: HashMap<CelMapKey<'s>, Box<dyn Val + 's>> = HashMap::new();
     for (key, value) in pairs {
         if map.len() == ENTRIES_MAX {
-            return Err(format!(
-                "a map of the request has more than {ENTRIES_MAX} entries"
-            ));
+            return Err(too_many());
         }
         let value: CelString<'s> = bounded(value)?.into();
         // The first of several is the one that counts, as for a single name.

@@ -1,7 +1,9 @@
 //! Templates `{…}` and CEL expressions over one request: compiled at load, with closed sets of names and functions.
 
 mod bind;
+mod claims;
 mod condition;
+mod fields;
 mod functions;
 mod guard;
 mod scope;
@@ -12,6 +14,7 @@ mod tests;
 use std::fmt;
 use std::ops::Range;
 
+pub use claims::{ClaimPath, claim_text};
 pub use condition::Condition;
 pub use scope::{Moment, Name, Scope, Vocabulary};
 pub use template::{Encoding, Template};

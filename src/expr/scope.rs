@@ -3,8 +3,11 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::header::{COOKIE, HeaderMap, HeaderName};
+use http::header::{HeaderMap, HeaderName};
+use serde_json::{Map, Value as Json};
 
+use super::claims::{ClaimPath, claim_text};
+use super::fields::{cookie_pairs, header_text};
 use super::{ErrorKind, ExprError};
 use crate::base::canon::{decode_segment, query_value};
 use crate::base::problem::suggest;
@@ -34,6 +37,16 @@ pub enum Name {
     Cookie(Box<str>),
     /// `client.ip`
     ClientIp,
+    /// `auth.method`: the kind of the authenticator that knows the caller.
+    AuthMethod,
+    /// `auth.sub`
+    AuthSub,
+    /// `auth.claims.x`
+    Claim(ClaimPath),
+    /// `consumer.name`
+    ConsumerName,
+    /// `consumer.groups`: with commas between them.
+    ConsumerGroups,
     /// `route.name`
     RouteName,
     /// `response.status`
@@ -47,7 +60,7 @@ pub enum Name {
 pub enum Moment {
     /// A route is being chosen: `request`, `params` (of the candidate) and `client`.
     Routing,
-    /// The route is known: also `route`.
+    /// The route is known: also `route`, and once the caller is known, `auth` and `consumer`.
     Request,
     /// The answer's head is known: also `response`.
     Response,
@@ -115,6 +128,26 @@ pub trait Scope {
     }
     /// The client's address, behind trusted proxies too.
     fn client_ip(&self) -> Option<IpAddr> {
+        None
+    }
+    /// The kind of authenticator that knows the caller.
+    fn auth_method(&self) -> Option<&str> {
+        None
+    }
+    /// Who the caller is.
+    fn auth_sub(&self) -> Option<&str> {
+        None
+    }
+    /// What was said of the caller.
+    fn claims(&self) -> Option<&Map<String, Json>> {
+        None
+    }
+    /// Whose credential it is.
+    fn consumer_name(&self) -> Option<&str> {
+        None
+    }
+    /// The groups of whom it is.
+    fn consumer_groups(&self) -> Option<&[Box<str>]> {
         None
     }
     /// The name of the chosen route.
@@ -195,6 +228,14 @@ impl Name {
                 (Self::Param(index), Moment::Routing)
             }
             ("client", "ip", None) => (Self::ClientIp, Moment::Routing),
+            ("auth", "method", None) => (Self::AuthMethod, Moment::Request),
+            ("auth", "sub", None) => (Self::AuthSub, Moment::Request),
+            ("auth", "claims", Some(key)) => {
+                let path = ClaimPath::new(not_empty(key)?);
+                (Self::Claim(path), Moment::Request)
+            }
+            ("consumer", "name", None) => (Self::ConsumerName, Moment::Request),
+            ("consumer", "groups", None) => (Self::ConsumerGroups, Moment::Request),
             ("route", "name", None) => (Self::RouteName, Moment::Request),
             ("response", "status", None) => (Self::ResponseStatus, Moment::Response),
             ("response", "headers", Some(key)) => {
@@ -213,7 +254,7 @@ impl Name {
     pub(super) fn root_is_known(root: &str, vocabulary: &Vocabulary<'_>) -> Result<(), ExprError> {
         let from = match root {
             "response" => Moment::Response,
-            "route" => Moment::Request,
+            "route" | "auth" | "consumer" => Moment::Request,
             _ => Moment::Routing,
         };
         if vocabulary.moment < from {
@@ -240,6 +281,13 @@ impl Name {
             Self::Query(name) => scope.query(name),
             Self::Cookie(name) => scope.cookie(name),
             Self::ClientIp => scope.client_ip().map(|ip| Cow::Owned(ip.to_string())),
+            Self::AuthMethod => scope.auth_method().map(Cow::Borrowed),
+            Self::AuthSub => scope.auth_sub().map(Cow::Borrowed),
+            Self::Claim(path) => claim_text(path.of(scope.claims()?)?),
+            Self::ConsumerName => scope.consumer_name().map(Cow::Borrowed),
+            Self::ConsumerGroups => scope
+                .consumer_groups()
+                .map(|groups| Cow::Owned(groups.join(","))),
             Self::RouteName => scope.route_name().map(Cow::Borrowed),
             Self::ResponseStatus => scope
                 .response_status()
@@ -250,7 +298,7 @@ impl Name {
 }
 
 /// The roots of all names, and the fields of each.
-const KNOWN: [(&str, &[&str]); 5] = [
+const KNOWN: [(&str, &[&str]); 7] = [
     (
         "request",
         &[
@@ -260,19 +308,20 @@ const KNOWN: [(&str, &[&str]); 5] = [
     ("params", &[]),
     ("client", &["ip"]),
     ("route", &["name"]),
+    ("auth", &["method", "sub", "claims"]),
+    ("consumer", &["name", "groups"]),
     ("response", &["status", "headers"]),
 ];
 
 /// Roots of the language that need what this version does not have.
-const LATER_ROOTS: [&str; 7] = [
-    "auth", "consumer", "steps", "status", "headers", "item", "keys",
-];
+const LATER_ROOTS: [&str; 5] = ["steps", "status", "headers", "item", "keys"];
 
 /// Fields of the language that need what this version does not have.
-const LATER_FIELDS: [(&str, &str); 3] = [
+const LATER_FIELDS: [(&str, &str); 4] = [
     ("request", "body"),
     ("response", "body"),
     ("client", "country"),
+    ("consumer", "plan"),
 ];
 
 fn later(name: &str) -> ExprError {
@@ -412,45 +461,4 @@ fn header_name(key: &str) -> Result<HeaderName, ExprError> {
             format!("`{key}` cannot be the name of a header"),
         )
     })
-}
-
-/// All lines of one field as one text. RFC 9110 §5.3: joined with a comma; a second line must not go unseen.
-fn header_text<'m>(map: &'m HeaderMap, name: &HeaderName) -> Option<Cow<'m, str>> {
-    let mut lines = map
-        .get_all(name)
-        .iter()
-        .map(|line| String::from_utf8_lossy(line.as_bytes()));
-    let first = lines.next()?;
-    let Some(second) = lines.next() else {
-        return Some(first);
-    };
-    let mut all = first.into_owned();
-    for line in std::iter::once(second).chain(lines) {
-        all.push_str(", ");
-        all.push_str(&line);
-    }
-    Some(Cow::Owned(all))
-}
-
-/// The fields of a header, each once, in no order.
-pub(super) fn header_pairs(map: &HeaderMap) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    map.keys()
-        .filter_map(|name| Some((Cow::Borrowed(name.as_str()), header_text(map, name)?)))
-}
-
-/// Names and values of all cookies, in order.
-pub(super) fn cookie_pairs(
-    headers: &HeaderMap,
-) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    let lines = headers.get_all(COOKIE).iter();
-    lines
-        .flat_map(|line| line.as_bytes().split(|byte| *byte == b';'))
-        .filter_map(|pair| {
-            let mut halves = pair.trim_ascii().splitn(2, |byte| *byte == b'=');
-            let (key, value) = (halves.next()?, halves.next()?);
-            Some((
-                String::from_utf8_lossy(key.trim_ascii()),
-                String::from_utf8_lossy(value.trim_ascii()),
-            ))
-        })
 }

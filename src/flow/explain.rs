@@ -64,6 +64,9 @@ pub fn explain(
     told.insert("decided_by".to_owned(), json!(decided_by(plan, &exchange)));
     match next {
         Ok(Next::Upstream | Next::Call) => forwarded(&mut told, plan, &head, &exchange),
+        Ok(Next::Ask) => {
+            told.insert("status_from".to_owned(), json!("whoever is asked"));
+        }
         Ok(Next::Answer(reply)) => {
             let answer = of_reply(reply, &exchange);
             answered(
@@ -182,6 +185,7 @@ fn step(name: &str, decision: &Decision) -> Json {
     match decision {
         Decision::Passed => json!({ "clause": name, "decision": "passed" }),
         Decision::Answered => json!({ "clause": name, "decision": "answered" }),
+        Decision::Asks => json!({ "clause": name, "decision": "would_ask" }),
         Decision::Forwarded => json!({ "clause": name, "decision": "forwarded" }),
         Decision::Refused(fault) => {
             json!({ "clause": name, "decision": "refused", "error_type": fault.code() })

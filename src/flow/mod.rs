@@ -24,6 +24,7 @@ pub use incoming::shape;
 pub use outgoing::write as write_upstream_request;
 pub use trial::trial;
 
+use crate::call::Outside;
 use crate::exchange::{
     Decision, Exchange, Facts, Fault, Reply, RequestHead, Step, Verdict, key_hash,
 };
@@ -40,6 +41,8 @@ pub enum Next {
     Call,
     /// This is its answer.
     Answer(Reply),
+    /// Somebody has to be asked before more is known: [`inquire`].
+    Ask,
 }
 
 /// Decides about a request. What is decided on the way is noted in the exchange.
@@ -62,13 +65,49 @@ pub fn decide(plan: &Plan, head: &RequestHead, exchange: &mut Exchange) -> Resul
     find::find(plan, head, exchange);
     let route = route(plan, exchange).ok_or(Fault::Internal)?;
     exchange.events.note(Step::Match, Decision::Passed);
-    if let Verdict::Respond(reply) = route.chain.request(head, exchange)? {
-        return Ok(Next::Answer(reply));
+    match route.chain.request(head, exchange)? {
+        Verdict::Continue => perform(plan, route, head, exchange),
+        Verdict::Respond(reply) => Ok(Next::Answer(reply)),
+        Verdict::Ask => Ok(Next::Ask),
     }
+}
+
+/// Lets a policy ask that has to, and decides with what it is told; the policy is dropped with the future.
+///
+/// # Errors
+/// What is wrong with the request, or keeps it from being served.
+pub async fn inquire(
+    plan: &Plan,
+    head: &RequestHead,
+    exchange: &mut Exchange,
+    outside: &Outside<'_>,
+) -> Result<Next, Fault> {
+    let route = route(plan, exchange).ok_or(Fault::Internal)?;
+    match route.chain.ask(head, exchange, outside).await? {
+        Verdict::Continue => perform(plan, route, head, exchange),
+        Verdict::Respond(reply) => Ok(Next::Answer(reply)),
+        Verdict::Ask => Ok(Next::Ask),
+    }
+}
+
+/// The clause that has to ask somebody, by its key in the config.
+#[must_use]
+pub fn asking(plan: &Plan, exchange: &Exchange) -> &'static str {
+    route(plan, exchange).map_or("policy", |route| route.chain.asking(exchange))
+}
+
+/// The route's action, once every policy has let the request through.
+fn perform(
+    plan: &Plan,
+    route: &Route,
+    head: &RequestHead,
+    exchange: &mut Exchange,
+) -> Result<Next, Fault> {
     let next = act::act(plan, route, head, exchange);
     let decision = match &next {
         Ok(Next::Upstream | Next::Call) => Decision::Forwarded,
         Ok(Next::Answer(_)) => Decision::Answered,
+        Ok(Next::Ask) => Decision::Asks,
         Err(fault) => Decision::Refused(*fault),
     };
     exchange.events.note(Step::Action, decision);

@@ -15,8 +15,10 @@ use super::{Next, decide, decided_by, of_fault, of_own, upstream, upstream_path}
 use crate::base::clock::Clock;
 use crate::base::control::Question;
 use crate::call::{Answer, Request, Scripted, Terms, Transport};
-use crate::config::request_test::{Expect, Failure, Given, RequestTest};
-use crate::exchange::{Exchange, Fault, Headers, Mode, RequestHead, RequestId, ResponseHead};
+use crate::config::request_test::{Asker, Expect, Failure, Given, RequestTest};
+use crate::exchange::{
+    Exchange, Fault, Headers, Identity, Mode, RequestHead, RequestId, ResponseHead,
+};
 use crate::plan::Plan;
 use crate::upstream::{Ask, Upstream};
 
@@ -46,6 +48,7 @@ pub fn trial(plan: &Plan, test: &RequestTest, clock: &dyn Clock) -> Vec<String> 
     };
     let mut calls: BTreeMap<String, u64> = BTreeMap::new();
     let mut last = None;
+    let assumed = test.asker.as_ref().and_then(|asker| assumed(plan, asker));
     for _ in 0..test.times {
         let asked = match Asked::new(plan, &question, &[]) {
             Ok(asked) => asked,
@@ -56,6 +59,7 @@ pub fn trial(plan: &Plan, test: &RequestTest, clock: &dyn Clock) -> Vec<String> 
         exchange.listener = asked.listener;
         exchange.peer = asked.peer;
         exchange.mode = Mode::Offline;
+        exchange.assumed.clone_from(&assumed);
         let outcome = run(plan, asked, &mut exchange, &test.given);
         let Some(outcome) = outcome else {
             return vec!["no answer could be made".to_owned()];
@@ -67,6 +71,27 @@ pub fn trial(plan: &Plan, test: &RequestTest, clock: &dyn Clock) -> Vec<String> 
     }
     last.map_or_else(Vec::new, |outcome| {
         differences(&test.expect, &outcome, &calls)
+    })
+}
+
+/// Who is taken to be calling.
+fn assumed(plan: &Plan, asker: &Asker) -> Option<Arc<Identity>> {
+    let consumers = &plan.authentication.consumers;
+    let name = asker.consumer.as_deref();
+    let subject = asker.claims.get("sub").and_then(Json::as_str).or(name);
+    asker.is_known().then(|| {
+        Arc::new(Identity {
+            method: "test",
+            subject: subject.map(Into::into),
+            claims: asker.claims.clone(),
+            scopes: asker
+                .scopes
+                .iter()
+                .map(|scope| scope.as_str().into())
+                .collect(),
+            consumer: name.and_then(|name| consumers.by_name(name)).cloned(),
+            ..Identity::default()
+        })
     })
 }
 
@@ -102,6 +127,8 @@ fn run(
             let answer = answered((plan, &upstream), &head, exchange, given, &next);
             (answer, called.then_some((name, path)))
         }
+        // Nobody is asked: what cannot be known is refused, as it is where nobody answers.
+        Ok(Next::Ask) => (Err(Fault::AuthUnavailable), None),
         Ok(Next::Answer(reply)) => (of_own(plan, &head, reply, exchange), None),
         Err(fault) => (Err(fault), None),
     };

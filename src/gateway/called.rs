@@ -10,11 +10,12 @@ use pingora_proxy::Session;
 use super::request::go_on;
 use super::state::State;
 use super::{Gateway, answer};
-use crate::call::{Failed, Meter, Terms, Transport};
+use crate::call::{Failed, Meter, Meters, Terms, Transport};
 use crate::exchange::Fault;
 use crate::flow;
+use crate::plan::Plan;
 use crate::telemetry::UpstreamMetrics;
-use crate::upstream::Timeouts;
+use crate::upstream::{Timeouts, Upstream};
 
 /// The call keeps its own deadlines and answers when one has passed; whoever watches the request sees to the client alone.
 const UNWATCHED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -34,6 +35,13 @@ impl Meter for UpstreamMetrics {
     }
     fn failed(&self, fault: Fault, seconds: f64) {
         Self::failed(self, fault, seconds);
+    }
+}
+
+impl Meters for Plan {
+    fn of(&self, upstream: &Upstream) -> Option<&dyn Meter> {
+        self.metrics_of(upstream)
+            .map(|metrics| metrics as &dyn Meter)
     }
 }
 
@@ -94,7 +102,7 @@ pub(super) async fn serve(
     }
 }
 
-fn gone() -> Box<Error> {
+pub(super) fn gone() -> Box<Error> {
     let mut error = Error::explain(ErrorType::ConnectionClosed, "the client went away");
     error.as_down();
     error

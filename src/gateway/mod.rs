@@ -1,6 +1,7 @@
 //! The request path: one line per phase, in the order of a request's life. The only module that sees Pingora's session.
 
 mod answer;
+mod ask;
 mod attempt;
 mod bodies;
 mod called;

@@ -7,7 +7,8 @@ use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::state::State;
-use super::{Gateway, answer, called, grpc};
+use super::{Gateway, answer, ask, called, grpc};
+use crate::exchange::Fault;
 use crate::flow::{self, Next};
 
 /// Decides about a request. `Ok(true)`: it has its answer.
@@ -19,7 +20,12 @@ pub(super) async fn filter(
     if state.closing {
         session.set_keepalive(None);
     }
-    match flow::decide(&state.plan, session.req_header(), &mut state.exchange) {
+    let mut next = flow::decide(&state.plan, session.req_header(), &mut state.exchange);
+    if matches!(next, Ok(Next::Ask)) {
+        // Boxed: most requests are decided at once.
+        next = Box::pin(ask::decide(session, state, gateway)).await?;
+    }
+    match next {
         Ok(Next::Upstream) if grpc::is_one(session, state) => {
             gateway.grpc.serve(session, state).await.map(|()| true)
         }
@@ -33,6 +39,8 @@ pub(super) async fn filter(
             Ok(true)
         }
         Ok(Next::Answer(reply)) => answer::reply(session, state, reply).await.map(|()| true),
+        // It was asked.
+        Ok(Next::Ask) => Err(answer::internal(Fault::Internal)),
         Err(fault) => answer::fault(session, state, fault).await.map(|()| true),
     }
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::base::digest::Digest;
 use crate::base::problem::{Place, Problem, Problems};
 use crate::config::document::{Document, Role};
 
@@ -26,8 +27,8 @@ pub(super) fn compile(document: &Document, problems: &mut Problems) -> AdminDoor
     let mut tokens = Vec::new();
     for (index, token) in spec.tokens.iter().enumerate() {
         let place = place.key("tokens").index(index).key("sha256");
-        match digest(&token.sha256) {
-            Some(digest) => tokens.push((digest, token.role)),
+        match Digest::parse(&token.sha256) {
+            Some(digest) => tokens.push((digest.bytes(), token.role)),
             None if token.sha256.ends_with('…') => {
                 // As documents write it. No token has this digest: the door stays shut.
                 tokens.push(([0; 32], token.role));
@@ -69,36 +70,5 @@ pub(super) fn compile(document: &Document, problems: &mut Problems) -> AdminDoor
             .map(|socket| PathBuf::from(socket.trim_start_matches("unix:"))),
         address,
         tokens,
-    }
-}
-
-fn digest(text: &str) -> Option<[u8; 32]> {
-    let mut digest = [0; 32];
-    if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-    }
-    Some(digest)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::digest;
-
-    #[test]
-    fn a_digest_has_64_hexadecimal_digits() {
-        assert_eq!(digest(&"0fA1".repeat(16)).unwrap()[..2], [0x0f, 0xa1]);
-        for text in [
-            "",
-            "0f",
-            &"0fA".repeat(21),
-            &"+f".repeat(32),
-            &"0g".repeat(32),
-            &"é".repeat(32),
-        ] {
-            assert_eq!(digest(text), None, "{text}");
-        }
     }
 }

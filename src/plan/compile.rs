@@ -12,8 +12,8 @@ use super::lists;
 use super::matching::{self, Matching};
 use super::pages::Pages;
 use super::{
-    Action, Clients, Entrance, EnvironmentHost, Listener, Plan, Route, Site, request_tests,
-    upstreams as rules,
+    Action, Authentication, Clients, Entrance, EnvironmentHost, Listener, Plan, Route, Site,
+    request_tests, upstreams as rules,
 };
 use crate::base::net::NetSet;
 use crate::base::problem::{Place, Problem, Problems, suggest};
@@ -45,7 +45,8 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     let pages = Pages::compile(&document.errors, html, problems);
     let busy = document.runtime.overload.retry_after.duration();
     let pages = Arc::new(pages.busy(busy));
-    let mut compiler = Compiler::new(document, &upstreams, problems);
+    let authentication = Authentication::compile(document, problems);
+    let mut compiler = Compiler::new(document, &upstreams, &authentication, problems);
     addresses::check(document, compiler.problems);
     let matchings = compiler.matchings();
     let environments = compiler.environments();
@@ -57,6 +58,8 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     if compiler.problems.any_error() {
         return None;
     }
+    let mut telemetry = document.telemetry.clone();
+    telemetry.access_log.redact = authentication.hidden(document);
     let threads = match document.runtime.threads {
         document::Threads::Auto => None,
         document::Threads::Count(count) => Some(count),
@@ -69,10 +72,11 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
         listeners,
         upstreams,
         prober: Arc::default(),
+        authentication,
         pages,
         via: via.into(),
         admin,
-        telemetry: document.telemetry.clone(),
+        telemetry,
         places: HashMap::new(),
         upstream_metrics: std::sync::OnceLock::new(),
     })
@@ -99,6 +103,7 @@ impl<'a> Compiler<'a> {
     fn new(
         document: &'a Document,
         upstreams: &'a [Arc<Upstream>],
+        authentication: &Authentication,
         problems: &'a mut Problems,
     ) -> Self {
         let by_name = document
@@ -108,8 +113,8 @@ impl<'a> Compiler<'a> {
             .map(|(index, item)| (item.name.as_str(), index))
             .collect();
         let mut names = Names::default();
-        let hidden = Hidden::new(&document.telemetry.access_log.redact);
-        names.insert(HIDDEN, hidden);
+        names.insert(HIDDEN, Hidden::new(&authentication.hidden(document)));
+        authentication.name(document, &mut names);
         lists::compile(document, &mut names, problems);
         Self {
             document,

@@ -3,6 +3,7 @@
 mod action;
 mod addresses;
 mod admin;
+mod authentication;
 mod certificates;
 mod clients;
 mod compile;
@@ -26,6 +27,7 @@ use std::time::Duration;
 pub use action::{Redirection, Response};
 pub use admin::AdminDoors;
 use arc_swap::ArcSwap;
+pub use authentication::Authentication;
 pub use clients::Clients;
 pub use compile::compile;
 pub use entrance::{Balancers, Entrance};
@@ -63,6 +65,8 @@ pub struct Plan {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Who asks targets how they are.
     pub prober: Arc<Prober>,
+    /// Who is known, and how.
+    pub authentication: Authentication,
     /// Answers of our own.
     pub pages: Arc<Pages>,
     /// The id of this gateway in `Via`: a request that carries it has been here before.

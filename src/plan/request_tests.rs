@@ -113,6 +113,16 @@ fn names(document: &Document, test: &RequestTest, place: &Place, problems: &mut 
         let problem = Problem::error("E031", place, format!("unknown {what} `{name}`")).hint(hint);
         problems.push(if at_key { problem.at_key() } else { problem });
     };
+    let consumers: Vec<&str> = document
+        .consumers
+        .iter()
+        .map(|item| item.name.as_str())
+        .collect();
+    let asker = test.asker.as_ref();
+    if let Some(name) = asker.and_then(|asker| asker.consumer.as_deref()) {
+        let place = place.key("as").key("consumer");
+        known("consumer", name, &consumers, place, false);
+    }
     let expect = place.key("expect");
     for name in test.given.keys() {
         let place = place.key("given").key(name);

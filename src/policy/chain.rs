@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{BodyChanges, Policy, log};
 use crate::base::net::NetList;
 use crate::base::problem::Place;
-use crate::exchange::{Decision, Exchange, Fault, RequestHead, ResponseHead, Step, Verdict};
+use crate::call::Outside;
+use crate::exchange::{Decision, Exchange, Fault, Mode, RequestHead, ResponseHead, Step, Verdict};
 
 /// A route's policies.
 #[derive(Debug, Default)]
@@ -17,6 +18,18 @@ pub struct Chain {
     on_response: bool,
     /// The clauses that need whole bodies.
     called_by: Box<[&'static str]>,
+}
+
+/// Notes what a policy decided; says whether the next has its turn.
+fn note(index: u8, verdict: &Result<Verdict, Fault>, ex: &mut Exchange) -> bool {
+    let decision = match verdict {
+        Ok(Verdict::Continue) => Decision::Passed,
+        Ok(Verdict::Respond(_)) => Decision::Answered,
+        Ok(Verdict::Ask) => Decision::Asks,
+        Err(fault) => Decision::Refused(*fault),
+    };
+    ex.events.note(Step::Policy(index), decision);
+    decision == Decision::Passed
 }
 
 impl Chain {
@@ -57,18 +70,28 @@ impl Chain {
         if !self.on_request {
             return Ok(Verdict::Continue);
         }
-        for (index, policy) in (0u8..).zip(&self.policies) {
+        self.request_from(0, head, ex)
+    }
+
+    fn request_from(
+        &self,
+        first: u8,
+        head: &RequestHead,
+        ex: &mut Exchange,
+    ) -> Result<Verdict, Fault> {
+        for (index, policy) in (0u8..).zip(&self.policies).skip(usize::from(first)) {
             if !policy.on_request_wanted() {
                 continue;
             }
             let verdict = policy.on_request(head, ex);
-            let decision = match &verdict {
-                Ok(Verdict::Continue) => Decision::Passed,
-                Ok(Verdict::Respond(_)) => Decision::Answered,
-                Err(fault) => Decision::Refused(*fault),
-            };
-            ex.events.note(Step::Policy(index), decision);
-            if decision != Decision::Passed {
+            if matches!(verdict, Ok(Verdict::Ask)) {
+                ex.asking = index;
+                if ex.mode != Mode::Live {
+                    ex.events.note(Step::Policy(index), Decision::Asks);
+                }
+                return verdict;
+            }
+            if !note(index, &verdict, ex) {
                 return verdict;
             }
         }
@@ -90,6 +113,39 @@ impl Chain {
         self.policies
             .iter()
             .any(|policy| matches!(policy, Policy::Cors(_)))
+    }
+
+    /// Lets the policy ask that has to, then goes on behind it, until the next that has to, or one answers.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    pub async fn ask(
+        &self,
+        head: &RequestHead,
+        ex: &mut Exchange,
+        outside: &Outside<'_>,
+    ) -> Result<Verdict, Fault> {
+        let index = ex.asking;
+        let policy = self.policies.get(usize::from(index));
+        let verdict = match policy {
+            Some(policy) => policy.ask(head, ex, outside).await,
+            None => Err(Fault::Internal),
+        };
+        // Whoever was asked has to say something.
+        let verdict = match verdict {
+            Ok(Verdict::Ask) => Err(Fault::Internal),
+            verdict => verdict,
+        };
+        if !note(index, &verdict, ex) {
+            return verdict;
+        }
+        self.request_from(index.saturating_add(1), head, ex)
+    }
+
+    /// The key of the policy that has to ask somebody.
+    #[must_use]
+    pub fn asking(&self, ex: &Exchange) -> &'static str {
+        self.name(usize::from(ex.asking)).unwrap_or("policy")
     }
 
     /// Lets every policy change the upstream's answer.

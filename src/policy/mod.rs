@@ -7,6 +7,7 @@ mod origin;
 mod stage;
 
 pub mod access;
+pub mod auth;
 pub mod body_limits;
 pub mod compression;
 pub mod cors;
@@ -24,14 +25,21 @@ pub use body::BodyChanges;
 pub use chain::Chain;
 pub use stage::Stage;
 
+use std::future::{Future, ready};
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::base::net::NetList;
 use crate::base::problem::Problems;
+use crate::call::Outside;
 use crate::exchange::{Exchange, Fault, RequestHead, ResponseHead, Verdict};
 use crate::link::{Clause, Env, Names, RouteFacts, Section};
 
+/// What somebody else says about a request, once it has come.
+pub type Asked<'a> = Pin<Box<dyn Future<Output = Result<Verdict, Fault>> + Send + 'a>>;
+
 /// What a policy can do. Hooks decide at once: they never wait, and see the head and the exchange, never session or plan.
+/// Who has to ask somebody says so by [`Verdict::Ask`]; only then `ask` runs, and only for a real request.
 pub trait Hooks: Send + Sync {
     /// When the policy's turn comes.
     const STAGE: Stage;
@@ -46,6 +54,16 @@ pub trait Hooks: Send + Sync {
     /// What is wrong with it; the client gets the fault's answer.
     fn on_request(&self, _head: &RequestHead, _ex: &mut Exchange) -> Result<Verdict, Fault> {
         Ok(Verdict::Continue)
+    }
+
+    /// Decides about a request that `on_request` could not decide about. Dropped when the client goes away.
+    fn ask<'a>(
+        &'a self,
+        _head: &'a RequestHead,
+        _ex: &'a mut Exchange,
+        _outside: &'a Outside<'a>,
+    ) -> Asked<'a> {
+        Box::pin(ready(Err(Fault::Internal)))
     }
 
     /// Changes an upstream's answer before the client gets it.
@@ -172,6 +190,9 @@ macro_rules! policies {
             fn on_request(&self, head: &RequestHead, ex: &mut Exchange) -> Result<Verdict, Fault> {
                 match self { $(Self::$Kind(policy) => policy.on_request(head, ex),)* }
             }
+            fn ask<'a>(&'a self, head: &'a RequestHead, ex: &'a mut Exchange, outside: &'a Outside<'a>) -> Asked<'a> {
+                match self { $(Self::$Kind(policy) => policy.ask(head, ex, outside),)* }
+            }
             fn on_response(&self, head: &RequestHead, answer: &mut ResponseHead, ex: &mut Exchange) {
                 match self { $(Self::$Kind(policy) => policy.on_response(head, answer, ex),)* }
             }
@@ -201,6 +222,7 @@ policies! {
     cors: Cors,
     security_headers: SecurityHeaders,
     csrf: Csrf,
+    auth: Auth,
     maintenance: Maintenance,
     access: Access,
     lifecycle: Lifecycle,

@@ -7,6 +7,16 @@ pub enum Stage {
     Cors,
     /// The cheapest refusals: they protect everything after them.
     Shield,
+    /// Who is calling.
+    Authenticate,
+    /// What they may do.
+    Authorize,
+    /// How much of it.
+    Limit,
+    /// Whether what they send is as it should be: this may cost a body.
+    Check,
+    /// Where it goes.
+    Choose,
     /// Just before the request is sent: only what is allowed through gets worked on.
     Act,
     /// The upstream's answer, on its way to the client.

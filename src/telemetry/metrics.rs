@@ -50,6 +50,7 @@ pub(super) struct Metrics {
     pub(super) active: IntGauge,
     pub(super) faults: IntCounterVec,
     calls: IntCounterVec,
+    pub(super) asks: HistogramVec,
     pub(super) dropped: IntCounter,
 }
 
@@ -119,6 +120,13 @@ impl Metrics {
                 &["error_type"],
             )?,
             calls: calls(&register)?,
+            asks: register.durations(
+                options(
+                    "doorward_ask_duration_seconds",
+                    "How long somebody else was asked about a request",
+                ),
+                &["clause", "result"],
+            )?,
             upstream_connections: of_upstream(
                 "doorward_upstream_connections_total",
                 "Connections made to targets",

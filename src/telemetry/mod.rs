@@ -1,6 +1,7 @@
 //! Counts, records and warnings: every metric with its name, handles to them, the access log.
 
 pub mod access_log;
+mod asks;
 mod connections;
 mod metrics;
 mod process;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 pub use access_log::{AccessLog, Fields, Form, Hidden, OWN_FIELDS, Record};
+pub use asks::{AskResult, Asking};
 pub use connections::{Connected, Ending, ListenerMetrics};
 pub use metrics::{RouteMetrics, UpstreamMetrics};
 pub use sample::{Recording, Sample};
@@ -121,6 +123,12 @@ impl Telemetry {
             let client = client.map_or_else(|| "unix".to_owned(), |client| client.ip().to_string());
             log::warn!(listener:% = name, reason:% = ending.code(), client:% = client; "connection ended");
         }
+    }
+
+    /// The clause asks somebody about a request; it ends when the guard is told, or dropped.
+    #[must_use]
+    pub fn asks(&self, clause: &'static str) -> Asking {
+        Asking::begin(&self.metrics.asks, clause)
     }
 
     /// Opens the access log that `spec` asks for; the one before it ends.

@@ -33,6 +33,7 @@ examples! {
     access,
     admin,
     balancing,
+    auth,
     bodies,
     body_limits,
     compression,
@@ -543,6 +544,24 @@ mod exercises {
             );
         }
         assert_eq!(app.count(), 3);
+    }
+
+    pub(super) fn auth(example: Example) {
+        let orders = named("orders");
+        let gateway = example.target(3001, &orders).start();
+        let refused = ask(&gateway, "/orders/7", &[]).expect(401);
+        assert_eq!(
+            refused.header("www-authenticate"),
+            Some("ApiKey realm=\"api\", in=\"header\", name=\"x-api-key\"")
+        );
+        let key = ("X-Api-Key", "courier-key-for-tests-only");
+        assert_eq!(text(&gateway, "/orders/7", &[key]), "orders");
+        let seen = orders.last();
+        assert_eq!(seen.header("x-api-key"), None);
+        assert_eq!(seen.header("x-served-for"), Some("courier"));
+        ask(&gateway, "/orders/7", &[("X-Api-Key", "old-partner-key")]).expect(403);
+        assert_eq!(text(&gateway, "/menus", &[]), "orders");
+        assert_eq!(orders.last().header("x-served-for"), Some("guest"));
     }
 
     pub(super) fn maintenance(example: Example) {

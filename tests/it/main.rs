@@ -2,6 +2,7 @@
 
 mod access;
 mod audit;
+mod auth;
 mod balancing;
 mod browser;
 mod bulk;

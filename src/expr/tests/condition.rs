@@ -161,12 +161,24 @@ const REFUSED: &[(&str, ErrorKind, &str, &str)] = &[
         "it is known when the answer has come",
     ),
     (
-        "auth.claims.tier == 'x'",
+        "consumer.plan == 'x'",
         NotInThisVersion,
-        "auth.claims.tier",
+        "consumer.plan",
         "",
     ),
-    ("consumer == 'x'", NotInThisVersion, "consumer", ""),
+    ("steps.a == 'x'", NotInThisVersion, "steps.a", ""),
+    (
+        "consumer == 'x'",
+        Unknown,
+        "consumer",
+        "e.g. `consumer.name`",
+    ),
+    (
+        "auth.claim.tier == 'x'",
+        Unknown,
+        "auth.claim.tier",
+        "did you mean `claims`?",
+    ),
     ("optional.of(1) == 1", Unknown, "(", ""),
     (
         "request.path.startWith('/')",

@@ -135,6 +135,11 @@ fn check_value(env: &mut Env<'_>, place: &Place, template: &Template) {
         | Name::Path
         | Name::ClientIp
         | Name::RouteName
+        | Name::AuthMethod
+        | Name::AuthSub
+        | Name::Claim(_)
+        | Name::ConsumerName
+        | Name::ConsumerGroups
         | Name::ResponseStatus => None,
     });
     if let Some(what) = secret {

@@ -266,10 +266,11 @@ impl Hooks for Request {
             Some(template) => Some(rewritten(template, &facts)?),
             None => None,
         };
-        let query = self
-            .query
-            .as_ref()
-            .map(|changes| changes.apply(head.uri.query(), &facts));
+        let query = self.query.as_ref().map(|changes| {
+            // A credential may have been taken off it.
+            let query = ex.to_upstream.query.as_deref();
+            changes.apply(query.or_else(|| head.uri.query()), &facts)
+        });
         let mut edits = std::mem::take(&mut ex.to_upstream.headers);
         if !self.headers.is_empty() {
             self.headers.render(&Facts::of(head, ex), &mut edits);
@@ -280,7 +281,7 @@ impl Hooks for Request {
         to.stripped_prefix.clone_from(&self.stripped_prefix);
         to.host.clone_from(&self.host);
         to.path = path;
-        to.query = query;
+        to.query = query.or_else(|| to.query.take());
         Ok(Verdict::Continue)
     }
 

@@ -1,0 +1,58 @@
+//! What a policy that has to ask somebody may use: calls through upstreams, counted like any other.
+
+use super::{Answer, Failed, Meter, Request, Terms, Transport};
+use crate::base::forwarded::Scheme;
+use crate::exchange::Exchange;
+use crate::upstream::{Ask, Timeouts, Upstream};
+
+/// Finds what counts the attempts at an upstream.
+pub trait Meters: Sync {
+    /// What counts those at this one.
+    fn of(&self, upstream: &Upstream) -> Option<&dyn Meter>;
+}
+
+/// The world outside, for as long as one request asks.
+pub struct Outside<'a> {
+    transport: Transport<'a>,
+    meters: &'a dyn Meters,
+}
+
+impl std::fmt::Debug for Outside<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Outside").finish_non_exhaustive()
+    }
+}
+
+impl<'a> Outside<'a> {
+    /// Everything that `transport` reaches.
+    #[must_use]
+    pub const fn new(transport: Transport<'a>, meters: &'a dyn Meters) -> Self {
+        Self { transport, meters }
+    }
+
+    /// Makes one call through `upstream` of the plan, within `times`; its answer may have so many bytes at most. What
+    /// the request itself is sent to later is not touched by it.
+    ///
+    /// # Errors
+    /// Why there is no answer.
+    pub async fn call(
+        &self,
+        upstream: &Upstream,
+        request: &Request,
+        times: Timeouts,
+        answer_max: u64,
+    ) -> Result<Answer, Failed> {
+        let now = tokio::time::Instant::now().into_std();
+        let mut own = Exchange::new(now, 0, Scheme::Https);
+        let terms = Terms {
+            times,
+            since: own.started,
+            answer_max,
+            meter: self.meters.of(upstream),
+            ask: Ask::default(),
+        };
+        self.transport
+            .call(upstream, request, &terms, &mut own)
+            .await
+    }
+}

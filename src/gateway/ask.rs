@@ -1,0 +1,52 @@
+//! 1: a request that nobody here can decide about: somebody is asked, for as long as the client waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::Result;
+use pingora_proxy::Session;
+use tokio::time::{Instant, timeout_at};
+
+use super::Gateway;
+use super::called::gone;
+use super::state::State;
+use crate::call::{Outside, Transport};
+use crate::exchange::Fault;
+use crate::flow::{self, Next};
+use crate::telemetry::AskResult;
+
+/// Everything that is asked about one request takes no longer; whoever asks has shorter times of its own.
+const ASKING_MAX: Duration = Duration::from_secs(30);
+
+/// Asks until the request is decided. Where the request has a body, what its client does is not seen meanwhile: the body
+/// is not read before it is known where it goes.
+pub(super) async fn decide(
+    session: &mut Session,
+    state: &mut State,
+    gateway: &Gateway,
+) -> Result<std::result::Result<Next, Fault>> {
+    let plan = Arc::clone(&state.plan);
+    let head = session.req_header().clone();
+    let due = Instant::now() + ASKING_MAX;
+    loop {
+        let clause = flow::asking(&plan, &state.exchange);
+        let metered = gateway.telemetry.asks(clause);
+        let outside = Outside::new(Transport::Http(&gateway.calls), &*plan);
+        let bodiless = !state.exchange.framing.has_body();
+        let asked = flow::inquire(&plan, &head, &mut state.exchange, &outside);
+        let next = tokio::select! {
+            biased;
+            next = timeout_at(due, asked) => next.unwrap_or(Err(Fault::AuthUnavailable)),
+            // Nobody waits for the answer any more: whoever is asked hears no more of it.
+            _ = session.as_downstream_mut().read_body_or_idle(true), if bodiless => return Err(gone()),
+        };
+        metered.ended(match &next {
+            Ok(Next::Upstream | Next::Call | Next::Ask) => AskResult::Passed,
+            Err(Fault::AuthUnavailable | Fault::Internal) => AskResult::Failed,
+            Ok(Next::Answer(_)) | Err(_) => AskResult::Refused,
+        });
+        if !matches!(next, Ok(Next::Ask)) {
+            return Ok(next);
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! `authenticators` and `consumers` into what routes refer to by name.
+
+use std::sync::Arc;
+
+use crate::base::problem::{Problem, Problems};
+use crate::config::document::Document;
+use crate::link::Names;
+use crate::policy::Specs;
+use crate::policy::auth::{Authenticator, Consumers, RefusedAuthenticator};
+
+/// Everything that says who is calling.
+#[derive(Debug, Default)]
+pub struct Authentication {
+    /// The authenticators, in the order of the config.
+    pub authenticators: Vec<Arc<Authenticator>>,
+    /// Whom they know.
+    pub consumers: Arc<Consumers>,
+}
+
+impl Authentication {
+    /// Compiles both; mistakes are reported.
+    pub(super) fn compile(document: &Document, problems: &mut Problems) -> Self {
+        let mut consumers = Consumers::default();
+        for item in &document.consumers {
+            consumers.add(&item.name, &item.spec, &item.place, problems);
+        }
+        let consumers = Arc::new(consumers);
+        let mut authenticators = Vec::with_capacity(document.authenticators.len());
+        for item in &document.authenticators {
+            let made = item
+                .spec
+                .compile(&item.name, &item.place, &consumers, problems);
+            authenticators.extend(made.map(Arc::new));
+        }
+        unused(document, problems);
+        Self {
+            authenticators,
+            consumers,
+        }
+    }
+
+    /// Makes them known to the clauses of routes.
+    pub(super) fn name(&self, document: &Document, names: &mut Names) {
+        for authenticator in &self.authenticators {
+            names.insert(authenticator.name(), Arc::clone(authenticator));
+        }
+        let written = document.authenticators.iter().map(|item| &item.name);
+        for name in written.chain(&document.refused.authenticators) {
+            names.insert(name, RefusedAuthenticator);
+        }
+        names.insert("", Arc::clone(&self.consumers));
+    }
+
+    /// Names of headers and query parameters that logs never quote: those of the config, and where credentials are.
+    pub(super) fn hidden(&self, document: &Document) -> Vec<String> {
+        let written = document.telemetry.access_log.redact.iter().cloned();
+        let ours = self.authenticators.iter().flat_map(|it| it.secret_names());
+        written.chain(ours).collect()
+    }
+}
+
+/// An authenticator that no route trusts guards nothing: somebody thinks that it does.
+fn unused(document: &Document, problems: &mut Problems) {
+    let listeners = document.listeners.iter().map(|item| &item.spec.defaults);
+    let routes = document.routes.iter().map(|route| &route.policies);
+    let specs: Vec<&Specs> = listeners
+        .chain(routes)
+        .chain(std::iter::once(&document.route_defaults))
+        .collect();
+    for item in &document.authenticators {
+        let used = specs.iter().any(|specs| {
+            let auth = specs.auth.spec();
+            auth.is_some_and(|(auth, _)| auth.names().any(|name| name == item.name))
+        });
+        if !used {
+            let what = format!("no route trusts the authenticator `{}`", item.name);
+            let problem = Problem::warning("W060", item.place.clone(), what);
+            problems.push(problem.hint("use it, or take it out").at_key());
+        }
+    }
+}

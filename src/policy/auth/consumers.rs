@@ -1,0 +1,151 @@
+//! Consumers: who is known by name, and by which credentials.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::finding::Finding;
+use crate::base::digest::Digest;
+use crate::base::problem::{Place, Problem, Problems};
+use crate::base::units::Date;
+use crate::exchange::{Consumer, Identity};
+
+/// So many keys may one consumer have.
+const KEYS_MAX: usize = 100;
+
+/// Somebody who is known by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConsumerSpec {
+    /// The groups it is in, by which routes may let it in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    groups: Vec<String>,
+    /// Its API keys. Two at a time let it change them without a pause.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    api_keys: Vec<KeySpec>,
+    /// Whether everything it shows is refused for now, by 403. Default false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    suspended: bool,
+}
+
+/// An API key, known by its digest only.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct KeySpec {
+    /// SHA-256 of the key, in 64 hexadecimal digits, e.g. from `printf %s KEY | sha256sum`.
+    sha256: String,
+    /// From when on it is refused, e.g. `2027-01-01`. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    expires: Option<Date>,
+}
+
+/// A key, and whose it is.
+#[derive(Debug)]
+pub(super) struct Key {
+    pub(super) identity: Arc<Identity>,
+    /// In milliseconds since 1970.
+    pub(super) expires: Option<i64>,
+}
+
+/// Everybody who is known.
+#[derive(Debug, Default)]
+pub struct Consumers {
+    by_name: HashMap<Box<str>, Arc<Consumer>>,
+    by_key: HashMap<Digest, Key>,
+}
+
+impl Consumers {
+    /// Adds the consumer `name`, which stands at `place`; mistakes are reported.
+    pub fn add(&mut self, name: &str, spec: &ConsumerSpec, place: &Place, problems: &mut Problems) {
+        let consumer = Arc::new(Consumer {
+            name: name.into(),
+            groups: spec
+                .groups
+                .iter()
+                .map(|group| group.as_str().into())
+                .collect(),
+            suspended: spec.suspended,
+        });
+        for (index, group) in spec.groups.iter().enumerate() {
+            // Headers quote several with commas between them.
+            if group.is_empty() || group.contains(',') || group.chars().any(char::is_control) {
+                let place = place.key("groups").index(index);
+                let what = format!("`{}` cannot be a group", group.escape_debug());
+                let problem = Problem::error("E014", place, what);
+                problems.push(problem.hint("a word without commas"));
+            }
+        }
+        if spec.api_keys.len() > KEYS_MAX {
+            let what = format!("{} keys of one consumer", spec.api_keys.len());
+            let problem = Problem::error("E030", place.key("api_keys"), what);
+            problems.push(problem.hint("at most 100; make more consumers"));
+        }
+        for (index, key) in spec.api_keys.iter().enumerate() {
+            let place = place.key("api_keys").index(index).key("sha256");
+            self.key(&consumer, key, place, problems);
+        }
+        self.by_name.insert(name.into(), consumer);
+    }
+
+    fn key(
+        &mut self,
+        consumer: &Arc<Consumer>,
+        spec: &KeySpec,
+        place: Place,
+        problems: &mut Problems,
+    ) {
+        let Some(digest) = Digest::parse(&spec.sha256) else {
+            let problem = if spec.sha256.ends_with('…') {
+                // As documents write it. No key has this digest.
+                Problem::warning("W022", place, "a key that nobody can have")
+                    .hint("write all 64 digits of the digest")
+            } else {
+                Problem::error("E061", place, "this is not a SHA-256 digest").hint(
+                    "64 hexadecimal digits, e.g. from `printf %s KEY | sha256sum`; never the key itself",
+                )
+            };
+            return problems.push(problem);
+        };
+        let identity = Identity {
+            method: "api_key",
+            subject: Some((*consumer.name).into()),
+            consumer: Some(Arc::clone(consumer)),
+            credential: digest.short().into(),
+            ..Identity::default()
+        };
+        let key = Key {
+            identity: Arc::new(identity),
+            expires: spec.expires.map(Date::unix_millis),
+        };
+        if self.by_key.insert(digest, key).is_some() {
+            let problem = Problem::error("E061", place, "this key is somebody's already");
+            problems.push(problem.hint("a credential is one consumer's, and stands there once"));
+        }
+    }
+
+    /// The consumer of this name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Arc<Consumer>> {
+        self.by_name.get(name)
+    }
+
+    /// Everybody's names.
+    pub fn names(&self) -> impl Iterator<Item = &str> + Clone {
+        self.by_name.keys().map(|name| &**name)
+    }
+
+    pub(super) fn by_key(&self, digest: &Digest) -> Option<&Key> {
+        self.by_key.get(digest)
+    }
+
+    /// Lets somebody in whose credential holds, unless they are suspended.
+    pub(super) fn admit(&self, identity: Arc<Identity>) -> Finding {
+        let consumer = identity.consumer.as_ref();
+        if consumer.is_some_and(|consumer| consumer.suspended) {
+            return Finding::Barred(super::SUSPENDED);
+        }
+        Finding::Known(identity)
+    }
+}

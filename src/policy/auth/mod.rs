@@ -1,0 +1,320 @@
+//! Who is calling: the authenticators that a route trusts, and what becomes of whom none of them knows.
+
+mod api_key;
+mod authenticator;
+mod carrier;
+mod consumers;
+mod finding;
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+pub use authenticator::{Authenticator, AuthenticatorSpec};
+pub use consumers::{ConsumerSpec, Consumers};
+use http::HeaderValue;
+use http::header::WWW_AUTHENTICATE;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use self::carrier::Carrier;
+use self::finding::{Finding, Outcome, Tally, Wanted};
+use super::{Asked, Env, Hooks, Stage};
+use crate::base::problem::{Place, Problem, suggest};
+use crate::call::Outside;
+use crate::exchange::{Edit, Exchange, Fault, Identity, Mode, RequestHead, Verdict};
+
+/// Why somebody is not let in whose credential holds.
+const SUSPENDED: &str = "the consumer is suspended";
+
+/// Who may call. A list of names is short for `any`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Spec {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    any: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    all: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    anonymous: Option<String>,
+    forward_credential: bool,
+    /// Whether it is written as a list.
+    #[serde(skip)]
+    short: bool,
+}
+
+/// Who may call, written out.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    /// Authenticators, by name, of which one has to know the caller; the first that does counts.
+    #[serde(default)]
+    any: Vec<String>,
+    /// Authenticators, by name, of which each has to know the caller; who it is says the last.
+    #[serde(default)]
+    all: Vec<String>,
+    /// The consumer that those are taken for who show no credential at all. Default: they get 401.
+    #[serde(default)]
+    anonymous: Option<String>,
+    /// Whether the upstream gets the credential too. Default false: it is taken off the request.
+    #[serde(default)]
+    forward_credential: bool,
+}
+
+impl<'de> Deserialize<'de> for Spec {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Form;
+        impl<'de> Visitor<'de> for Form {
+            type Value = Spec;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of authenticators, or a map with `any` or `all`")
+            }
+            fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<Spec, A::Error> {
+                let any = Vec::deserialize(SeqAccessDeserializer::new(items))?;
+                Ok(Spec {
+                    any,
+                    short: true,
+                    ..Spec::default()
+                })
+            }
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Spec, A::Error> {
+                let written = Written::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(Spec {
+                    any: written.any,
+                    all: written.all,
+                    anonymous: written.anonymous,
+                    forward_credential: written.forward_credential,
+                    short: false,
+                })
+            }
+        }
+        from.deserialize_any(Form)
+    }
+}
+
+impl JsonSchema for Spec {
+    fn schema_name() -> Cow<'static, str> {
+        "Auth".into()
+    }
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let written = generator.subschema_for::<Written>();
+        schemars::json_schema!({
+            "description": "Who may call. A list of names is short for `any`.",
+            "anyOf": [{ "type": "array", "items": { "type": "string" }, "minItems": 1 }, written]
+        })
+    }
+}
+
+/// The authenticators of a route.
+#[derive(Debug)]
+pub struct Auth {
+    wanted: Wanted,
+    methods: Box<[Arc<Authenticator>]>,
+    anonymous: Option<Arc<Identity>>,
+    /// What the upstream does not get.
+    removed: Box<[Carrier]>,
+    /// What an answer of 401 asks for, each scheme once.
+    challenges: Box<[HeaderValue]>,
+}
+
+impl Spec {
+    /// The names of the authenticators.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.any.iter().chain(&self.all).map(String::as_str)
+    }
+
+    /// Makes the policy.
+    pub fn compile(&self, env: &mut Env<'_>) -> Option<Auth> {
+        let (key, wanted, names) = match (self.any.as_slice(), self.all.as_slice()) {
+            ([], []) => {
+                let problem = Problem::error("E011", env.place.clone(), "no authenticator");
+                env.problem(problem.hint("name one, or write `auth: none`"));
+                return None;
+            }
+            (any, []) => ("any", Wanted::Any, any),
+            ([], all) => ("all", Wanted::All, all),
+            (_, _) => {
+                let what = "both `any` and `all`";
+                let problem = Problem::error("E060", env.place.key("all"), what);
+                env.problem(problem.hint("keep one of them").at_key());
+                return None;
+            }
+        };
+        let mut methods = Vec::with_capacity(names.len());
+        for (index, name) in names.iter().enumerate() {
+            let place = match self.short {
+                true => env.place.index(index),
+                false => env.place.key(key).index(index),
+            };
+            methods.extend(method(name, &place, env));
+        }
+        let anonymous = match &self.anonymous {
+            Some(name) => Some(self.nobody(name, env)?),
+            None => None,
+        };
+        let mut removed: Vec<Carrier> = Vec::new();
+        let mut challenges: Vec<HeaderValue> = Vec::new();
+        for method in &methods {
+            let carriers = method.carriers().iter();
+            removed.extend(carriers.filter(|_| !self.forward_credential).cloned());
+            challenges.extend(method.challenge().cloned());
+        }
+        removed.dedup();
+        let mut seen = std::collections::HashSet::new();
+        challenges.retain(|challenge| seen.insert(challenge.clone()));
+        // Without one that could be asked, nobody may come in.
+        (methods.len() == names.len()).then(|| Auth {
+            wanted,
+            methods: methods.into(),
+            anonymous,
+            removed: removed.into(),
+            challenges: challenges.into(),
+        })
+    }
+
+    fn nobody(&self, name: &str, env: &mut Env<'_>) -> Option<Arc<Identity>> {
+        let consumers = env.names.get::<Arc<Consumers>>("").cloned();
+        let consumers = consumers.unwrap_or_default();
+        if let Some(consumer) = consumers.by_name(name) {
+            return Some(Arc::new(Identity::anonymous(Arc::clone(consumer))));
+        }
+        let place = env.place.key("anonymous");
+        let problem = Problem::error("E031", place, format!("unknown consumer `{name}`"));
+        let hint = suggest(name, consumers.names())
+            .unwrap_or_else(|| "no consumer has this name: add it to `consumers`".to_owned());
+        env.problem(problem.hint(hint));
+        None
+    }
+}
+
+/// A name whose authenticator was refused already, so that it is no further mistake.
+#[derive(Debug)]
+pub struct RefusedAuthenticator;
+
+fn method(name: &str, place: &Place, env: &mut Env<'_>) -> Option<Arc<Authenticator>> {
+    let found = env.names.get::<Arc<Authenticator>>(name).cloned();
+    if found.is_none() && env.names.get::<RefusedAuthenticator>(name).is_none() {
+        let what = format!("unknown authenticator `{name}`");
+        let problem = Problem::error("E031", place.clone(), what);
+        let known = env.names.names::<Arc<Authenticator>>();
+        let hint = suggest(name, known).unwrap_or_else(|| {
+            "no authenticator has this name: add it to `authenticators`".to_owned()
+        });
+        env.problem(problem.hint(hint));
+    }
+    found
+}
+
+impl Auth {
+    /// What the findings come to.
+    fn conclude(
+        &self,
+        outcome: Outcome,
+        head: &RequestHead,
+        ex: &mut Exchange,
+    ) -> Result<Verdict, Fault> {
+        match outcome {
+            Outcome::Known(identity) => {
+                ex.identity = Some(identity);
+                carrier::remove(&self.removed, head, ex);
+                Ok(Verdict::Continue)
+            }
+            Outcome::Nobody => match &self.anonymous {
+                Some(nobody) if nobody.consumer.as_ref().is_some_and(|it| it.suspended) => {
+                    ex.refusal = Some(SUSPENDED);
+                    Err(Fault::Forbidden)
+                }
+                Some(nobody) => {
+                    ex.identity = Some(Arc::clone(nobody));
+                    Ok(Verdict::Continue)
+                }
+                None => Err(self.refuse("no credential is shown", ex)),
+            },
+            Outcome::Refused(why) => Err(self.refuse(why, ex)),
+            Outcome::Barred(why) => {
+                ex.refusal = Some(why);
+                Err(Fault::Forbidden)
+            }
+            Outcome::Ask => Ok(Verdict::Ask),
+            Outcome::Unavailable(why) => {
+                ex.refusal = Some(why);
+                Err(Fault::AuthUnavailable)
+            }
+        }
+    }
+
+    fn refuse(&self, why: &'static str, ex: &mut Exchange) -> Fault {
+        ex.refusal = Some(why);
+        for challenge in &self.challenges {
+            let edit = Edit::Add(WWW_AUTHENTICATE, challenge.clone());
+            ex.to_client.push(edit);
+        }
+        Fault::Unauthenticated
+    }
+}
+
+impl Hooks for Auth {
+    const STAGE: Stage = Stage::Authenticate;
+
+    fn on_request(&self, head: &RequestHead, ex: &mut Exchange) -> Result<Verdict, Fault> {
+        if ex.mode != Mode::Live
+            && let Some(assumed) = ex.assumed.clone()
+        {
+            let outcome = match &assumed.consumer {
+                Some(consumer) if consumer.suspended => Outcome::Barred(SUSPENDED),
+                _ => Outcome::Known(assumed),
+            };
+            return self.conclude(outcome, head, ex);
+        }
+        let mut tally = Tally::new(self.wanted);
+        for method in &self.methods {
+            if let Some(outcome) = tally.add(method.look(head, ex)) {
+                return self.conclude(outcome, head, ex);
+            }
+        }
+        self.conclude(tally.end(), head, ex)
+    }
+
+    fn ask<'a>(
+        &'a self,
+        head: &'a RequestHead,
+        ex: &'a mut Exchange,
+        outside: &'a Outside<'a>,
+    ) -> Asked<'a> {
+        Box::pin(async move {
+            let mut tally = Tally::new(self.wanted);
+            for method in &self.methods {
+                let mut found = method.look(head, ex);
+                if matches!(found, Finding::Ask) {
+                    found = method.ask(head, ex, outside).await;
+                }
+                if let Some(outcome) = tally.add(found) {
+                    return self.conclude(outcome, head, ex);
+                }
+            }
+            self.conclude(tally.end(), head, ex)
+        })
+    }
+
+    fn explain(&self, ex: &Exchange) -> Option<String> {
+        if let Some(why) = ex.refusal {
+            return Some(why.to_owned());
+        }
+        let Some(identity) = &ex.identity else {
+            let names: Vec<&str> = self.methods.iter().map(|method| method.name()).collect();
+            return Some(format!("asks {}", names.join(", ")));
+        };
+        let mut told = match &*identity.authenticator {
+            "" => identity.method.to_owned(),
+            name => format!("{name} ({})", identity.method),
+        };
+        if let Some(subject) = &identity.subject {
+            told.push_str(&format!(", sub {subject}"));
+        }
+        if let Some(consumer) = &identity.consumer {
+            told.push_str(&format!(", consumer {}", consumer.name));
+        }
+        Some(told)
+    }
+}
