@@ -13,7 +13,7 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value as Json, json};
 
-use crate::base::control::{Control, Duty, Question, Reloaded, Tests};
+use crate::base::control::{BreakerWish, Control, Duty, Question, Reloaded, Tests};
 use crate::telemetry::Telemetry;
 use access::Right;
 pub use access::{Access, Door};
@@ -70,6 +70,8 @@ enum Route {
     Metrics,
     Config,
     Upstreams,
+    Breakers,
+    SetBreaker,
     Status,
     OpenApi,
     Explain,
@@ -88,6 +90,8 @@ impl Route {
             "/metrics" => (Self::Metrics, Right::View),
             "/config" => (Self::Config, Right::View),
             "/upstreams" => (Self::Upstreams, Right::View),
+            "/breakers" => (Self::Breakers, Right::View),
+            "/breakers/set" => (Self::SetBreaker, Right::Operate),
             "/status" => (Self::Status, Right::View),
             "/openapi.yaml" => (Self::OpenApi, Right::View),
             // It tells what would be, and changes nothing.
@@ -105,12 +109,15 @@ impl Route {
 
     fn methods(self) -> &'static [Method] {
         match self {
-            Self::Explain | Self::Reload | Self::Drain | Self::Resume => &[Method::POST],
+            Self::Explain | Self::Reload | Self::Drain | Self::Resume | Self::SetBreaker => {
+                &[Method::POST]
+            }
             Self::Live
             | Self::Ready
             | Self::Metrics
             | Self::Config
             | Self::Upstreams
+            | Self::Breakers
             | Self::Status
             | Self::OpenApi => &[Method::GET, Method::HEAD],
         }
@@ -132,11 +139,17 @@ impl Admin {
         match route {
             Route::Live => plain(StatusCode::OK, "text/plain; charset=utf-8", "ok\n"),
             Route::Ready => self.ready(query),
-            Route::Metrics => plain(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                &self.telemetry.text(),
-            ),
+            Route::Metrics => {
+                self.control.observe();
+                let text = self.telemetry.text();
+                plain(
+                    StatusCode::OK,
+                    "text/plain; version=0.0.4; charset=utf-8",
+                    &text,
+                )
+            }
+            Route::Breakers => to_json(StatusCode::OK, &self.control.breakers()),
+            Route::SetBreaker => self.set_breaker(query),
             Route::Config => to_json(StatusCode::OK, &self.control.config()),
             Route::Upstreams => {
                 let status = self.control.status();
@@ -173,6 +186,28 @@ impl Admin {
                 to_json(StatusCode::OK, &told)
             }
             Err(why) => problem(StatusCode::NOT_FOUND, "not_found", &why),
+        }
+    }
+
+    /// `name=NAME&state=open|close|auto`.
+    fn set_breaker(&self, query: &str) -> Response<Vec<u8>> {
+        let value = |wanted: &str| {
+            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+            pairs.find(|(name, _)| *name == wanted).map(|(_, it)| it)
+        };
+        let wish = match value("state") {
+            Some("open") => BreakerWish::Open,
+            Some("close") => BreakerWish::Close,
+            Some("auto") => BreakerWish::Auto,
+            _ => {
+                let why = "`state` is one of open, close, auto";
+                return problem(StatusCode::BAD_REQUEST, "breaker", why);
+            }
+        };
+        let name = value("name").unwrap_or_default();
+        match self.control.set_breaker(name, wish) {
+            Some(told) => to_json(StatusCode::OK, &told),
+            None => problem(StatusCode::NOT_FOUND, "breaker", "no breaker has this name"),
         }
     }
 

@@ -82,6 +82,17 @@ pub struct Question {
     pub unix_millis: Option<i64>,
 }
 
+/// What a breaker is told to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerWish {
+    /// Open: nothing passes.
+    Open,
+    /// Closed: everything passes.
+    Close,
+    /// As it decides for itself, beginning anew.
+    Auto,
+}
+
 /// The running process, as far as it can be told what to do.
 #[async_trait]
 pub trait Control: Send + Sync {
@@ -102,6 +113,12 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// There is no such upstream or target, in words.
     fn set_duty(&self, upstream: &str, target: &str, duty: Duty) -> Result<u32, String>;
+    /// Brings those metrics up to date that are only looked at when somebody reads them.
+    fn observe(&self);
+    /// Every breaker: its name, what it is for, its state, and what it counted.
+    fn breakers(&self) -> Json;
+    /// Tells the breaker of this name what to be; what it is then. `None`: there is none of this name.
+    fn set_breaker(&self, name: &str, wish: BreakerWish) -> Option<Json>;
     /// Version, config generation, listeners.
     fn status(&self) -> Json;
 }

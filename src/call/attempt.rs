@@ -1,10 +1,12 @@
 //! One attempt at a target as it is counted, and the rules by which another one follows.
 
+use std::time::Duration;
+
 use http::Method;
 use pingora::{Error, ErrorType};
 use tokio::time::Instant;
 
-use super::Meter;
+use super::{Ended, Meter, Passage};
 use crate::exchange::Fault;
 use crate::upstream::{Outcome, Picked};
 
@@ -47,21 +49,34 @@ pub const fn outcome_of(fault: Option<Fault>, status: u16) -> Outcome {
 
 /// An attempt that is under way; one that is dropped was given up by the client.
 pub(super) struct Attempt<'a> {
+    /// Which one of its call, from 1.
+    pub(super) number: u16,
     meter: Option<&'a dyn Meter>,
     pick: &'a Picked,
+    /// What let it through, where there is such.
+    passage: Option<Passage>,
     since: Instant,
     /// What the target answered; 0 while it has not.
     status: u16,
+    /// How long that took.
+    took: Option<Duration>,
     fault: Option<Fault>,
 }
 
 impl<'a> Attempt<'a> {
-    pub(super) fn begin(meter: Option<&'a dyn Meter>, pick: &'a Picked) -> Self {
+    pub(super) fn begin(
+        meter: Option<&'a dyn Meter>,
+        pick: &'a Picked,
+        (number, passage): (u16, Passage),
+    ) -> Self {
         Self {
+            number,
             meter,
             pick,
+            passage: Some(passage),
             since: Instant::now(),
             status: 0,
+            took: None,
             fault: None,
         }
     }
@@ -83,12 +98,20 @@ impl<'a> Attempt<'a> {
     /// The head of the answer is here.
     pub(super) fn answered(&mut self, status: u16) {
         self.status = status;
-        self.pick.answered(self.since.elapsed());
+        let took = self.since.elapsed();
+        self.pick.answered(took);
+        self.took = Some(took);
     }
 
     /// Whether the target said anything.
     pub(super) fn is_answered(&self) -> bool {
         self.status > 0
+    }
+
+    /// Gives back what let it through, as it may hold for another address of the target; and how long it took so far.
+    pub(super) fn hand_over(&mut self) -> (Passage, Duration) {
+        let passage = self.passage.take().unwrap_or_default();
+        (passage, self.since.elapsed())
     }
 
     /// It failed.
@@ -100,6 +123,15 @@ impl<'a> Attempt<'a> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         self.pick.report(outcome_of(self.fault, self.status));
+        if let Some(passage) = self.passage.take() {
+            let ended = Ended {
+                fault: self.fault,
+                status: self.status,
+                grpc: None,
+                took: self.took.unwrap_or_else(|| self.since.elapsed()),
+            };
+            passage.ends(&ended, Instant::now().into_std());
+        }
         let Some(meter) = self.meter else { return };
         let seconds = self.since.elapsed().as_secs_f64();
         match (self.fault, self.status) {

@@ -43,6 +43,9 @@ pub fn fault_of(error: &Error) -> Fault {
             Fault::ClientError
         };
     }
+    if is_refused(error) {
+        return Fault::RefusedStream;
+    }
     match error.etype() {
         ErrorType::ConnectTimedout => Fault::ConnectTimeout,
         ErrorType::ConnectRefused
@@ -75,6 +78,15 @@ pub fn fault_of(error: &Error) -> Fault {
         | ErrorType::Custom(_)
         | ErrorType::CustomCode(..) => rare(error),
     }
+}
+
+/// Whether a target of HTTP/2 says that it did nothing with the request (RFC 9113 section 8.7).
+fn is_refused(error: &Error) -> bool {
+    let cause = error.cause.as_deref();
+    let cause = cause.and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|cause| {
+        cause.is_remote() && cause.reason() == Some(h2::Reason::REFUSED_STREAM)
+    })
 }
 
 /// What comes from no peer, as far as we know.

@@ -1,6 +1,7 @@
 //! Calls over the network: by HTTP/1.1 or HTTP/2, on connections that are kept.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,9 +18,9 @@ use tokio::time::{Instant, timeout_at};
 
 use super::attempt::{Attempt, RETRIES_MAX, changes_nothing, nobody_there};
 use super::scripted::{refused, too_large};
-use super::{Answer, Failed, Request, Terms, wire};
+use super::{Answer, Attempted, Ended, Failed, Passage, Request, Terms, is_repeatable, wire};
 use crate::exchange::{Exchange, Fault, ResponseHead, Upgrade, check_answer};
-use crate::upstream::{Picked, Target, Upstream, check_proof};
+use crate::upstream::{Again, Ask, Member, Picked, Target, Tries, Upstream, check_proof};
 
 /// How long a write may take: a target that takes nothing may have answered all the same.
 const WRITE_MAX: Duration = Duration::from_secs(30);
@@ -37,10 +38,32 @@ impl std::fmt::Debug for Http {
 
 /// Where an attempt stopped.
 enum Stopped {
-    /// No connection was made.
-    Unconnected(Failed),
+    /// No connection was made, in so long; what let the attempt through still holds.
+    Unconnected(Failed, Passage, Duration),
     /// On a connection; whether it had been there before, and the target had said nothing yet.
     Connected { failed: Failed, stale: bool },
+}
+
+/// One call: what is asked of whom, and within what.
+struct Errand<'a> {
+    upstream: &'a Upstream,
+    request: &'a Request,
+    terms: &'a Terms<'a>,
+    dues: Dues,
+}
+
+/// What was tried for a call so far.
+#[derive(Default)]
+struct Course {
+    tries: Tries,
+    /// The targets that it was at.
+    tried: Vec<Arc<Member>>,
+    /// The target that has another address, and what let the attempt at the first one through.
+    picked: Option<Picked>,
+    passage: Option<Passage>,
+    unreachable: usize,
+    /// How many connections that were kept turned out to be dead.
+    dead: u16,
 }
 
 impl Http {
@@ -53,7 +76,7 @@ impl Http {
         }
     }
 
-    /// Makes one call: another address where nobody takes the connection, another connection where one that was kept is dead.
+    /// Makes one call, again as often as its terms let it.
     pub(super) async fn call(
         &self,
         upstream: &Upstream,
@@ -62,39 +85,92 @@ impl Http {
         exchange: &mut Exchange,
     ) -> Result<Answer, Failed> {
         let dues = Dues::new(terms);
-        let mut picked = None;
-        let mut unreachable = 0;
-        let mut retries = 0;
+        let errand = Errand {
+            upstream,
+            request,
+            terms,
+            dues,
+        };
+        let mut course = Course::default();
+        let budget = upstream.resilience().budget();
+        budget.request(Instant::now().into_std());
         loop {
-            let (pick, peer) = choose(upstream, picked.take(), terms)?;
-            let Some(target) = pick.target() else {
-                return Err(no_target());
+            let Some(answered) = self.turn(&errand, &mut course, exchange).await else {
+                continue;
             };
-            exchange.attempts = exchange.attempts.saturating_add(1);
-            exchange.target = Some(target.authority.clone());
-            let (now, scheme) = (exchange.unix_secs(), exchange.client_scheme());
-            exchange.sticky = upstream.stick(&pick, terms.ask.stuck, now, scheme);
-            if let Some(meter) = terms.meter.filter(|_| exchange.attempts > 1) {
-                meter.retried();
+            match errand.pause(&answered, &mut course, exchange) {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => return answered,
             }
-            let stopped = match self.attempt((&pick, &peer), request, terms, &dues).await {
-                Ok(answer) => return Ok(answer),
-                Err(stopped) => stopped,
-            };
-            match stopped {
-                Stopped::Unconnected(failed) => {
-                    if !another_address(target, &peer, &failed, &mut unreachable) || dues.over() {
-                        return Err(failed);
-                    }
-                    picked = Some(pick);
+        }
+    }
+
+    /// One attempt. Nothing: it was none that counts, since nobody takes connections at this address of the target, or since the
+    /// connection that was kept was dead.
+    async fn turn(
+        &self,
+        errand: &Errand<'_>,
+        course: &mut Course,
+        exchange: &mut Exchange,
+    ) -> Option<Result<Answer, Failed>> {
+        let Errand {
+            request,
+            terms,
+            dues,
+            ..
+        } = errand;
+        let again = course.picked.take();
+        let (pick, peer) = match choose(errand.upstream, again, &course.tried, terms) {
+            Ok(chosen) => chosen,
+            Err(failed) => return Some(Err(failed)),
+        };
+        let Some(target) = pick.target() else {
+            return Some(Err(no_target()));
+        };
+        let passage = match course.passage.take() {
+            Some(passage) => passage,
+            None => match errand.passage(exchange).await {
+                Ok(passage) => passage,
+                Err(held) => return Some(Err(held)),
+            },
+        };
+        exchange.attempts = exchange.attempts.saturating_add(1);
+        exchange.target = Some(target.authority.clone());
+        let (now, scheme) = (exchange.unix_secs(), exchange.client_scheme());
+        exchange.sticky = errand.upstream.stick(&pick, terms.ask.stuck, now, scheme);
+        if let Some(meter) = terms.meter.filter(|_| exchange.attempts > 1) {
+            meter.retried();
+        }
+        let number = (exchange.attempts, passage);
+        match self
+            .attempt((&pick, &peer), request, terms, (dues, number))
+            .await
+        {
+            Ok(answer) => {
+                course.tried.extend(pick.member());
+                Some(Ok(answer))
+            }
+            Err(Stopped::Unconnected(failed, passage, took)) => {
+                let another = another_address(target, &peer, &failed, &mut course.unreachable);
+                if !another || dues.over() {
+                    course.unreachable = 0;
+                    course.tried.extend(pick.member());
+                    let ended = Ended::failed(failed.fault, took);
+                    passage.ends(&ended, Instant::now().into_std());
+                    return Some(Err(failed));
                 }
-                Stopped::Connected { failed, stale } => {
-                    let again = stale && changes_nothing(&request.head.method);
-                    if !again || retries >= RETRIES_MAX || dues.over() {
-                        return Err(failed);
-                    }
-                    retries += 1;
+                course.passage = Some(passage);
+                course.picked = Some(pick);
+                None
+            }
+            Err(Stopped::Connected { failed, stale }) => {
+                let again = stale && changes_nothing(&request.head.method);
+                if !again || course.dead >= RETRIES_MAX || dues.over() {
+                    course.tried.extend(pick.member());
+                    return Some(Err(failed));
                 }
+                course.dead += 1;
+                None
             }
         }
     }
@@ -104,15 +180,19 @@ impl Http {
         (pick, peer): (&Picked, &HttpPeer),
         request: &Request,
         terms: &Terms<'_>,
-        dues: &Dues,
+        (dues, number): (&Dues, (u16, Passage)),
     ) -> Result<Answer, Stopped> {
-        let mut attempt = Attempt::begin(terms.meter, pick);
+        let mut attempt = Attempt::begin(terms.meter, pick, number);
         let due = dues.of_try();
         let connected = until(due, self.connector.get_http_session(peer)).await;
-        let (mut session, reused) = connected.map_err(|failed| {
-            attempt.failed(failed.fault);
-            Stopped::Unconnected(failed)
-        })?;
+        let (mut session, reused) = match connected {
+            Ok(connected) => connected,
+            Err(failed) => {
+                attempt.failed(failed.fault);
+                let (passage, took) = attempt.hand_over();
+                return Err(Stopped::Unconnected(failed, passage, took));
+            }
+        };
         if reused {
             attempt.reused();
         } else {
@@ -154,7 +234,7 @@ async fn exchange(
     // Our own deadlines are shorter; what is written has none of its own.
     session.set_read_timeout(None);
     session.set_write_timeout(Some(WRITE_MAX));
-    let sent = until(due, send(session, peer, request)).await;
+    let sent = until(due, send(session, peer, request, attempt.number)).await;
     let silence = Instant::now() + terms.times.first_byte;
     let whole = sent.is_ok();
     let head = match (read_head(session, due.min(silence)).await, sent) {
@@ -170,6 +250,55 @@ async fn exchange(
         read_body(session, &head, terms, dues).await?
     };
     Ok((Answer { head, body }, whole))
+}
+
+impl Errand<'_> {
+    /// Asks whether the call may be made now, and waits for a place.
+    async fn passage(&self, exchange: &mut Exchange) -> Result<Passage, Failed> {
+        let now = Instant::now().into_std();
+        let asked = Passage::ask(self.terms.breaker, self.upstream, now);
+        match asked.await {
+            Ok(passage) => Ok(passage),
+            Err(held) => {
+                exchange.retry_after = held.retry_after;
+                Err(Failed::new(held.fault, "it was held back"))
+            }
+        }
+    }
+
+    /// How long to wait before the call is made again; none: this was the last time.
+    fn pause(
+        &self,
+        answered: &Result<Answer, Failed>,
+        course: &mut Course,
+        exchange: &Exchange,
+    ) -> Option<Duration> {
+        let now = Instant::now();
+        let attempted = Attempted {
+            outcome: match answered {
+                Ok(answer) => Ok(&answer.head),
+                Err(failed) => Err(failed.fault),
+            },
+            grpc: None,
+            repeatable: is_repeatable(&self.request.head),
+            kept: Some(self.request.body.len() as u64),
+            elsewhere: self.upstream.has_other(&course.tried),
+            left: Some(self.dues.head.saturating_duration_since(now)),
+            unix_millis: exchange.unix_millis,
+        };
+        let retries = self.terms.retries?;
+        let now = now.into_std();
+        match attempted.again(retries, &mut course.tries, self.upstream, now) {
+            Again::After(pause) => Some(pause),
+            Again::No => None,
+            Again::Exhausted => {
+                if let Some(meter) = self.terms.meter {
+                    meter.exhausted();
+                }
+                None
+            }
+        }
+    }
 }
 
 /// Until when a call may take.
@@ -223,9 +352,11 @@ async fn until<T>(due: Instant, work: impl Future<Output = Outcome<T>>) -> Resul
 fn choose(
     upstream: &Upstream,
     again: Option<Picked>,
+    tried: &[Arc<Member>],
     terms: &Terms<'_>,
 ) -> Result<(Picked, Box<HttpPeer>), Failed> {
-    let picked = again.or_else(|| upstream.pick(&terms.ask));
+    let ask = Ask { tried, ..terms.ask };
+    let picked = again.or_else(|| upstream.pick(&ask));
     let picked = picked.ok_or_else(no_target)?;
     let peer = picked.target().and_then(|target| target.peer(&terms.times));
     let peer = peer.ok_or_else(no_target)?;
@@ -251,12 +382,17 @@ fn another_address(
     *unreachable < target.addresses()
 }
 
-async fn send(session: &mut HttpSession, peer: &HttpPeer, request: &Request) -> Outcome<()> {
+async fn send(
+    session: &mut HttpSession,
+    peer: &HttpPeer,
+    request: &Request,
+    attempt: u16,
+) -> Outcome<()> {
     let wrong = |failed: Failed| failed.cause;
     let bodiless = request.body.is_empty();
     match session {
         HttpSession::H2(stream) => {
-            let head = wire::http2(request, scheme(peer)).map_err(wrong)?;
+            let head = wire::http2(request, scheme(peer), attempt).map_err(wrong)?;
             stream.write_request_header(head, bodiless)?;
             if !bodiless {
                 stream
@@ -265,7 +401,7 @@ async fn send(session: &mut HttpSession, peer: &HttpPeer, request: &Request) -> 
             }
         }
         HttpSession::H1(_) | HttpSession::Custom(()) => {
-            let head = wire::http1(request).map_err(wrong)?;
+            let head = wire::http1(request, attempt).map_err(wrong)?;
             session.write_request_header(head).await?;
             if !bodiless {
                 session

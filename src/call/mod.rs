@@ -3,25 +3,32 @@
 //! Whoever calls drops the future when nobody waits for the answer any more: the connection it used is closed, the stream
 //! reset.
 
+mod again;
 mod attempt;
 mod errors;
 mod http;
+mod last_good;
+mod passage;
 mod outside;
 mod scripted;
 mod wire;
 
+use std::sync::Arc;
 use std::time::Instant;
 
+pub use again::{Attempted, is_repeatable};
 pub use attempt::{changes_nothing, nobody_there, outcome_of};
 use bytes::Bytes;
 pub use errors::{Failed, fault_of};
 pub use http::Http;
+pub use last_good::{Forgetful, LastGood};
+pub use passage::{Ended, Held, Passage};
 pub use outside::{Meters, Outside};
 pub use scripted::Scripted;
 pub use wire::strip_connection;
 
 use crate::exchange::{Exchange, Fault, RequestHead, ResponseHead};
-use crate::upstream::{Ask, Timeouts, Upstream};
+use crate::upstream::{Ask, Breaker, Retries, Timeouts, Upstream};
 
 /// A whole request.
 #[derive(Debug)]
@@ -52,6 +59,10 @@ pub struct Terms<'a> {
     pub since: Instant,
     /// The longest body of an answer, in bytes.
     pub answer_max: u64,
+    /// What may hold it back.
+    pub breaker: Option<&'a Arc<Breaker>>,
+    /// When it is made again; none = never.
+    pub retries: Option<&'a Retries>,
     /// Where it is counted.
     pub meter: Option<&'a dyn Meter>,
 }
@@ -64,6 +75,8 @@ pub trait Meter: Send + Sync {
     fn reused(&self);
     /// A request is tried once more.
     fn retried(&self);
+    /// It would be, but too many are.
+    fn exhausted(&self);
     /// A target answered, with this status; so long it took to the end of its answer.
     fn answered(&self, status: u16, seconds: f64);
     /// An attempt failed after so long.
@@ -93,7 +106,7 @@ impl Transport<'_> {
     ) -> Result<Answer, Failed> {
         match self {
             Self::Http(http) => http.call(upstream, request, terms, exchange).await,
-            Self::Scripted(scripted) => scripted.call(upstream, terms, exchange),
+            Self::Scripted(scripted) => scripted.call(upstream, request, terms, exchange),
         }
     }
 }

@@ -48,6 +48,9 @@ impl<'a> Outside<'a> {
             times,
             since: own.started,
             answer_max,
+            // Whoever asks for a policy has no route whose breaker it could be.
+            breaker: None,
+            retries: upstream.resilience().retries(),
             meter: self.meters.of(upstream),
             ask: Ask::default(),
         };

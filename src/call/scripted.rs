@@ -1,10 +1,12 @@
 //! An upstream that is not asked: what it would say is written down.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 
-use super::{Answer, Failed, Terms};
+use super::{Answer, Attempted, Failed, Request, Terms, is_repeatable};
 use crate::exchange::{Exchange, Fault, ResponseHead, Upgrade, check_answer};
-use crate::upstream::Upstream;
+use crate::upstream::{Again, Fared, Tries, Upstream};
 
 /// What an upstream would say.
 #[derive(Debug)]
@@ -18,8 +20,62 @@ pub struct Scripted {
 }
 
 impl Scripted {
-    /// Answers one call.
+    /// Answers one call, and again as often as it is made; nobody waits in between.
     pub(super) fn call(
+        &self,
+        upstream: &Upstream,
+        request: &Request,
+        terms: &Terms<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Answer, Failed> {
+        let mut tries = Tries::default();
+        upstream.resilience().budget().request(terms.since);
+        loop {
+            let answered = self.attempt(upstream, terms, exchange);
+            let attempted = Attempted {
+                outcome: answered.as_ref().map(|it| &it.head).map_err(|it| it.fault),
+                grpc: None,
+                repeatable: is_repeatable(&request.head),
+                kept: Some(request.body.len() as u64),
+                elsewhere: upstream.authorities().count() > usize::from(exchange.attempts),
+                left: None,
+                unix_millis: exchange.unix_millis,
+            };
+            let again = terms
+                .retries
+                .map(|it| attempted.again(it, &mut tries, upstream, terms.since));
+            if !matches!(again, Some(Again::After(_))) {
+                return answered;
+            }
+        }
+    }
+
+    /// One attempt, as far as the breaker lets it through; places are not counted where nobody waits.
+    fn attempt(
+        &self,
+        upstream: &Upstream,
+        terms: &Terms<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Answer, Failed> {
+        let ticket = terms.breaker.map(|it| it.admit(terms.since)).transpose();
+        let ticket = ticket.map_err(|left| {
+            exchange.retry_after = Some(left);
+            Failed::new(Fault::CircuitOpen, "the breaker is open")
+        })?;
+        let answered = self.answer(upstream, terms, exchange);
+        if let Some(ticket) = ticket {
+            let errors = ticket.breaker().errors();
+            let error = match &answered {
+                Ok(answer) => errors.has_answer(answer.head.status.as_u16()),
+                Err(failed) => failed.fault.meets(errors),
+            };
+            let fared = if error { Fared::Badly } else { Fared::Well };
+            ticket.tell(fared, Duration::ZERO, terms.since);
+        }
+        answered
+    }
+
+    fn answer(
         &self,
         upstream: &Upstream,
         terms: &Terms<'_>,

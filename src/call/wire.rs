@@ -11,6 +11,8 @@ use smallvec::SmallVec;
 use super::{Failed, Request};
 use crate::exchange::{Fault, Headers as _, RequestHead};
 
+/// How often the request was sent, this time included; only where it was sent before.
+const ATTEMPT: HeaderName = HeaderName::from_static("x-attempt");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -43,16 +45,20 @@ pub fn strip_connection(head: &mut RequestHead) {
 }
 
 /// The head for a connection of HTTP/1.
-pub(super) fn http1(request: &Request) -> Result<Box<RequestHead>, Failed> {
-    let mut head = framed(request);
+pub(super) fn http1(request: &Request, attempt: u16) -> Result<Box<RequestHead>, Failed> {
+    let mut head = framed(request, attempt);
     head.set_version(Version::HTTP_11);
     head.set_uri(Uri::from(path(&head)?));
     Ok(head)
 }
 
 /// The head for a stream of HTTP/2: who is asked stands in its address only.
-pub(super) fn http2(request: &Request, scheme: Scheme) -> Result<Box<RequestHead>, Failed> {
-    let mut head = framed(request);
+pub(super) fn http2(
+    request: &Request,
+    scheme: Scheme,
+    attempt: u16,
+) -> Result<Box<RequestHead>, Failed> {
+    let mut head = framed(request, attempt);
     let mut parts = http::uri::Parts::default();
     let host = head.headers.get(HOST).map(HeaderValue::as_bytes);
     parts.authority = host.and_then(|host| host.try_into().ok());
@@ -65,8 +71,11 @@ pub(super) fn http2(request: &Request, scheme: Scheme) -> Result<Box<RequestHead
     Ok(head)
 }
 
-fn framed(request: &Request) -> Box<RequestHead> {
+fn framed(request: &Request, attempt: u16) -> Box<RequestHead> {
     let mut head = Box::new(request.head.clone());
+    if attempt > 1 {
+        head.set(&ATTEMPT, HeaderValue::from(attempt));
+    }
     head.remove(&TRANSFER_ENCODING);
     let length = request.body.len();
     let expected = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);

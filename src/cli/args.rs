@@ -127,6 +127,12 @@ pub(super) enum Command {
         after_help = "Examples:\n  doorward upstreams list\n  doorward upstreams list --format json"
     )]
     Upstreams(UpstreamsVerb),
+    /// Look at the circuit breakers of the running gateway, open or close them by hand
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  doorward breakers list\n  doorward breakers open orders"
+    )]
+    Breakers(BreakersVerb),
     /// Print a completion script for a shell
     #[command(
         after_help = "Examples:\n  doorward completions bash > /usr/share/bash-completion/completions/doorward\n  doorward completions zsh > _doorward"
@@ -270,4 +276,38 @@ pub(super) struct TargetArgs {
     pub(super) upstream: String,
     /// Host and port, as `upstreams list` prints them
     pub(super) target: String,
+}
+
+/// `breakers`
+#[derive(Debug, Subcommand)]
+pub(super) enum BreakersVerb {
+    /// List the breakers with their states
+    #[command(
+        after_help = "Examples:\n  doorward breakers list\n  doorward breakers list --format json"
+    )]
+    List,
+    /// Open one: nothing is sent any more
+    #[command(
+        after_help = "Examples:\n  doorward breakers open orders\n  doorward breakers open order/orders"
+    )]
+    Open {
+        /// The upstream, or ROUTE/UPSTREAM where the route has a breaker of its own
+        name: String,
+    },
+    /// Close one: everything is sent, whatever fails
+    #[command(
+        after_help = "Examples:\n  doorward breakers close orders\n  doorward breakers close order/orders"
+    )]
+    Close {
+        /// The upstream, or ROUTE/UPSTREAM where the route has a breaker of its own
+        name: String,
+    },
+    /// Leave one to itself again; it begins closed
+    #[command(
+        after_help = "Examples:\n  doorward breakers auto orders\n  doorward breakers auto order/orders"
+    )]
+    Auto {
+        /// The upstream, or ROUTE/UPSTREAM where the route has a breaker of its own
+        name: String,
+    },
 }

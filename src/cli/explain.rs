@@ -101,7 +101,8 @@ fn end(told: &Json) -> String {
         };
         let chosen = text("chosen_by").map(|by| format!(" (chosen by {by})"));
         let chosen = chosen.unwrap_or_default();
-        return format!("{upstream} {target} {path}{query}{called}{chosen}");
+        let course = course(told);
+        return format!("{upstream} {target} {path}{query}{called}{chosen}{course}");
     }
     let mut end = status.to_string();
     for word in [text("error_type"), text("location")].into_iter().flatten() {
@@ -111,6 +112,26 @@ fn end(told: &Json) -> String {
         end.push_str(&format!(" (allowed: {allow})"));
     }
     end
+}
+
+/// What holds where the upstream fails.
+fn course(told: &Json) -> String {
+    let mut course = String::new();
+    let inside = |key: &str, name: &str| told.get(key).and_then(|it| it.get(name));
+    if let Some(attempts) = inside("retries", "attempts").and_then(Json::as_u64) {
+        course.push_str(&format!(", {attempts} attempts"));
+    }
+    if let Some(state) = inside("circuit_breaker", "state").and_then(Json::as_str) {
+        course.push_str(&format!(", breaker {}", state.replace('_', " ")));
+    }
+    if let Some(limit) = inside("concurrency", "limit").and_then(Json::as_u64) {
+        course.push_str(&format!(", at most {limit} at a time"));
+    }
+    if let Some(steps) = inside("fallback", "steps").and_then(Json::as_array) {
+        let steps: Vec<&str> = steps.iter().filter_map(Json::as_str).collect();
+        course.push_str(&format!(", else: {}", steps.join(", ")));
+    }
+    course
 }
 
 /// The targets whose turn it could be.

@@ -2,6 +2,7 @@
 
 mod args;
 mod audit;
+mod breakers;
 mod check;
 mod client;
 mod config;
@@ -81,6 +82,7 @@ pub fn main() -> ExitCode {
         }
         Command::Status => control::status(&args.global),
         Command::Upstreams(verb) => control::upstreams(verb, &args.global),
+        Command::Breakers(verb) => breakers::run(verb, &args.global),
         Command::Completions { shell } => shell::completions(*shell),
         Command::Man { dir } => shell::man(dir.as_deref()),
     };

@@ -15,8 +15,9 @@ pub use super::runtime::{Drain, Overload, Runtime, Threads};
 use crate::base::net::Net;
 use crate::base::problem::Place;
 use crate::base::units::Date;
-use crate::policy::Specs;
+pub use crate::policy::Respond;
 use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec};
+use crate::policy::{Specs, fallback};
 use crate::{telemetry, upstream};
 
 /// A whole config, as written.
@@ -69,6 +70,14 @@ impl Document {
         written
             .flat_map(|(access, place)| access.files(place))
             .collect()
+    }
+
+    /// Every `fallback` that is written.
+    pub fn fallbacks(&self) -> impl Iterator<Item = &fallback::Spec> {
+        let routes = self.routes.iter().map(|route| &route.policies);
+        let listeners = self.listeners.iter().map(|item| &item.spec.defaults);
+        let all = routes.chain(listeners).chain([&self.route_defaults]);
+        all.filter_map(|specs| Some(specs.fallback.spec()?.0))
     }
 
     /// The files of everything that has to do with TLS, with their places.
@@ -334,29 +343,4 @@ impl UrlScheme {
             Self::Https => "https",
         }
     }
-}
-
-/// Answers without an upstream. At most one of `text`, `json`, `file`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Respond {
-    /// Status, 200 to 599. Default 200.
-    #[serde(default = "ok")]
-    pub status: u16,
-    /// Header and value; values may quote the request.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
-    /// A text, e.g. `hello {client.ip}`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub text: Option<String>,
-    /// Any JSON; its texts may quote the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub json: Option<serde_json::Value>,
-    /// A file, read when the config is loaded; a relative path is relative to the config file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
-}
-
-const fn ok() -> u16 {
-    200
 }

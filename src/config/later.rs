@@ -27,6 +27,8 @@ pub(super) enum Part {
     Route,
     /// `respond` of a route.
     Respond,
+    /// `retries`.
+    Retries,
     /// `errors.override`.
     Override,
     /// `as` of one of `tests`.
@@ -60,9 +62,6 @@ const UPSTREAM: &[&str] = &[
     "function",
     "proxy_protocol",
     "connections",
-    "circuit_breaker",
-    "concurrency",
-    "retries",
     "credentials",
     "sign",
 ];
@@ -90,13 +89,10 @@ const ROUTE: &[&str] = &[
     "concurrency",
     "idempotency",
     "validate",
-    "retries",
-    "circuit_breaker",
     "cache",
     "identity",
     "sign",
     "views",
-    "fallback",
     "metering",
     "transcode",
     "bridge",
@@ -107,7 +103,6 @@ const OVERRIDE: &[&str] = &[
     "quota_exceeded",
     "concurrency_limited",
     "invalid_request",
-    "circuit_open",
     "partial",
 ];
 const ASKER: &[&str] = &[];
@@ -122,6 +117,7 @@ const AUTHENTICATOR: &[&str] = &[
     "function",
 ];
 const CONSUMER: &[&str] = &["plan", "identify"];
+const RETRIES: &[&str] = &["hedge_after"];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -140,6 +136,7 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Target => TARGET,
         Part::Route => ROUTE,
         Part::Respond => RESPOND,
+        Part::Retries => RETRIES,
         Part::Override => OVERRIDE,
         Part::Asker => ASKER,
         Part::Authenticator => AUTHENTICATOR,

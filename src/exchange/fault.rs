@@ -1,6 +1,7 @@
 //! What went wrong with a request.
 
 use super::meaning::{INTERNAL, Meaning, TABLE};
+use crate::upstream::{Condition, Conditions};
 
 /// A request that ends in an answer of our own that nobody wished for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -74,6 +75,9 @@ pub enum Fault {
     /// No address to send the request to.
     #[error("no target")]
     NoTarget,
+    /// The breaker lets nothing through.
+    #[error("circuit open")]
+    CircuitOpen,
     /// Nobody took the connection.
     #[error("connect failure")]
     ConnectFailure,
@@ -86,6 +90,9 @@ pub enum Fault {
     /// The upstream closed before its answer was whole.
     #[error("reset")]
     Reset,
+    /// The upstream says that it did nothing with the request.
+    #[error("refused stream")]
+    RefusedStream,
     /// The upstream did not answer in time.
     #[error("timeout")]
     Timeout,
@@ -126,6 +133,78 @@ impl Fault {
     pub fn meaning(self) -> &'static Meaning {
         let row = TABLE.iter().find(|(fault, _)| *fault == self);
         row.map_or(&INTERNAL, |(_, meaning)| meaning)
+    }
+
+    /// Whether it is one of these conditions of the config.
+    #[must_use]
+    pub fn meets(self, conditions: &Conditions) -> bool {
+        let condition = match self {
+            Self::ConnectFailure => Condition::ConnectFailure,
+            // It is both: nobody was reached, and not in time.
+            Self::ConnectTimeout if conditions.has(Condition::Timeout) => return true,
+            Self::ConnectTimeout => Condition::ConnectFailure,
+            Self::TlsFailure => Condition::TlsFailure,
+            Self::Reset => Condition::Reset,
+            Self::RefusedStream => Condition::RefusedStream,
+            Self::Timeout => Condition::Timeout,
+            Self::ProtocolError | Self::BadAnswer => Condition::ProtocolError,
+            Self::NoTarget => Condition::NoTarget,
+            Self::CircuitOpen => Condition::CircuitOpen,
+            Self::Overload => Condition::Overload,
+            // Whatever else goes wrong is no failure of an upstream.
+            Self::BadRequest
+            | Self::BadPath
+            | Self::BadHost
+            | Self::UriTooLong
+            | Self::HeadersTooLarge
+            | Self::HeaderTimeout
+            | Self::BodyTimeout
+            | Self::BodyTooLarge
+            | Self::UnsupportedMediaType
+            | Self::BadBody
+            | Self::ExpectationFailed
+            | Self::VersionNotSupported
+            | Self::NotImplemented
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::MisdirectedRequest
+            | Self::Forbidden
+            | Self::Unauthenticated
+            | Self::AuthUnavailable
+            | Self::Gone
+            | Self::Maintenance
+            | Self::LoopDetected
+            | Self::ResponseTooLarge
+            | Self::ClientError
+            | Self::TooManyRequests
+            | Self::Stopped
+            | Self::Internal => return false,
+        };
+        conditions.has(condition)
+    }
+
+    /// Whether no target has seen anything of the request, or says that it did nothing with it.
+    #[must_use]
+    pub const fn is_unsent(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectFailure
+                | Self::ConnectTimeout
+                | Self::TlsFailure
+                | Self::RefusedStream
+                | Self::NoTarget
+                | Self::CircuitOpen
+                | Self::Overload
+        )
+    }
+
+    /// Whether nobody was there.
+    #[must_use]
+    pub const fn is_absent(self) -> bool {
+        matches!(
+            self,
+            Self::ConnectFailure | Self::ConnectTimeout | Self::TlsFailure | Self::NoTarget
+        )
     }
 
     /// The stable name.

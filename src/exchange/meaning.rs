@@ -35,7 +35,7 @@ mod grpc {
 }
 
 /// The table, in the order of the enum.
-pub(super) static TABLE: [(Fault, Meaning); 36] = [
+pub(super) static TABLE: [(Fault, Meaning); 38] = [
     (
         Fault::BadRequest,
         Meaning {
@@ -290,6 +290,17 @@ pub(super) static TABLE: [(Fault, Meaning); 36] = [
         },
     ),
     (
+        Fault::CircuitOpen,
+        Meaning {
+            code: "circuit_open",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "Service unavailable",
+            detail: "The service behind this address fails too often; it is left alone for a while.",
+            grpc: grpc::UNAVAILABLE,
+            proxy_status: "destination_unavailable",
+        },
+    ),
+    (
         Fault::ConnectFailure,
         Meaning {
             code: "connect_failure",
@@ -329,6 +340,17 @@ pub(super) static TABLE: [(Fault, Meaning); 36] = [
             status: StatusCode::BAD_GATEWAY,
             title: "Bad gateway",
             detail: "The service behind this address closed the connection.",
+            grpc: grpc::UNAVAILABLE,
+            proxy_status: "connection_terminated",
+        },
+    ),
+    (
+        Fault::RefusedStream,
+        Meaning {
+            code: "refused_stream",
+            status: StatusCode::BAD_GATEWAY,
+            title: "Bad gateway",
+            detail: "The service behind this address did not take the request.",
             grpc: grpc::UNAVAILABLE,
             proxy_status: "connection_terminated",
         },

@@ -4,6 +4,7 @@ mod answer_head;
 mod careful;
 mod edits;
 mod events;
+mod fallen;
 mod fault;
 mod fields;
 mod grpc;
@@ -17,6 +18,7 @@ mod page;
 mod path_back;
 mod query;
 mod reply;
+mod retry_after;
 mod scope;
 mod target;
 #[cfg(test)]
@@ -31,6 +33,7 @@ pub use answer_head::{DIGESTS, Upgrade, check as check_answer, weaken};
 pub use careful::Careful;
 pub use edits::{Edit, HeaderEdits, Headers};
 pub use events::{Decision, Event, Events, Step};
+pub use fallen::{Fallen, Reason, Served};
 pub use fault::Fault;
 pub use grpc::{GRPC_CODES, GrpcMessages, grpc_status, grpc_timeout, is_grpc};
 pub use head::{Framing, HeadLimits, Next};
@@ -45,6 +48,7 @@ pub use page::{Reader, preflight_for};
 pub use path_back::{PathBack, Piece};
 pub use pingora::http::{RequestHeader as RequestHead, ResponseHeader as ResponseHead};
 pub use reply::{Reply, Verdict};
+pub use retry_after::retry_after;
 pub use scope::{Facts, host_of};
 pub use trace::TraceContext;
 
@@ -129,6 +133,10 @@ pub struct Exchange {
     pub fault: Option<Fault>,
     /// What to say of the fault instead of the table's sentence. (policies)
     pub detail: Option<Arc<str>>,
+    /// What took the place of its upstream. (flow/ladder)
+    pub fallen: Option<Fallen>,
+    /// When its client is to come back, where that is known. (gateway/peer, call)
+    pub retry_after: Option<Duration>,
     /// How many targets were tried. (gateway/peer)
     pub attempts: u16,
     /// The authority of the target that was tried last. (gateway/peer)
@@ -231,6 +239,8 @@ impl Exchange {
             grpc_status: None,
             fault: None,
             detail: None,
+            fallen: None,
+            retry_after: None,
             attempts: 0,
             target: None,
             sticky: None,

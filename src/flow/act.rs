@@ -29,8 +29,11 @@ pub(super) fn act(
         Action::Proxy(..) => {
             let there = exchange.mode == Mode::Offline
                 || upstream(plan, exchange).is_some_and(|upstream| upstream.has_target());
-            // Answered here, where the connection can go on.
-            if !there {
+            // Answered here, where the connection can go on, unless somebody else may help.
+            let alone = !super::has_fallback(plan, exchange, Fault::NoTarget)
+                && !super::retries(plan, exchange)
+                    .is_some_and(|retries| Fault::NoTarget.meets(retries.on()));
+            if !there && alone {
                 Err(Fault::NoTarget)
             } else if route.chain.called_by().is_empty() {
                 Ok(Next::Upstream)

@@ -12,7 +12,7 @@ use crate::exchange::{Exchange, Fault, Headers, Reply, RequestHead, ResponseHead
 use crate::plan::{Pages, Plan};
 
 /// When to come back after a 503 that says nothing else.
-const RETRY_AFTER_SECONDS: u64 = 5;
+const RETRY_AFTER_SECONDS: u128 = 5;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -27,6 +27,9 @@ pub fn of_reply(reply: Reply, exchange: &Exchange) -> Result<(ResponseHead, Byte
     let mut head = build(reply.status, reply.headers.len() + 4)?;
     for (name, value) in reply.headers {
         head.add(&name, value);
+    }
+    if let Some(fallen) = exchange.fallen {
+        fallen.served.mark(&mut head);
     }
     common(&mut head, exchange);
     Ok((head, reply.body))
@@ -80,12 +83,12 @@ pub fn of_fault(
         head.set(&ALLOW, value(&allow.to_string())?);
     }
     if page.status == StatusCode::SERVICE_UNAVAILABLE {
-        let overload = fault == Fault::Overload;
-        let seconds = if overload {
-            pages.busy_for()
-        } else {
-            RETRY_AFTER_SECONDS
+        let seconds = match exchange.retry_after {
+            Some(after) => after.as_millis().div_ceil(1000).max(1),
+            None if fault == Fault::Overload => pages.busy_for().into(),
+            None => RETRY_AFTER_SECONDS,
         };
+        let seconds = u64::try_from(seconds).unwrap_or(u64::MAX);
         head.set(&RETRY_AFTER, HeaderValue::from(seconds));
     }
     if fault == Fault::TooManyRequests {

@@ -123,6 +123,7 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
     if written.len() > 1 {
         told.insert("chosen_by".to_owned(), json!(upstream.reason(&ask)));
     }
+    resilience(told, plan, exchange);
     told.insert("upstream_method".to_owned(), json!(sent.method.as_str()));
     told.insert(
         "upstream_path".to_owned(),
@@ -136,6 +137,39 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
         "upstream_host".to_owned(),
         json!(host.and_then(|host| host.to_str().ok())),
     );
+}
+
+/// What holds where the upstream fails, as far as somebody wrote it.
+fn resilience(told: &mut Map<String, Json>, plan: &Plan, exchange: &Exchange) {
+    match super::retries(plan, exchange) {
+        Some(retries) if retries.is_written() => {
+            let on = retries.on().to_string();
+            let retries = json!({ "attempts": retries.attempts(), "retry_on": on });
+            told.insert("retries".to_owned(), retries);
+        }
+        Some(_) => {}
+        None => drop(told.insert("retries".to_owned(), json!("none"))),
+    }
+    if let Some(breaker) = super::breaker(plan, exchange) {
+        let state = breaker.told(exchange.started).state;
+        let breaker = json!({ "name": breaker.name(), "state": state.name() });
+        told.insert("circuit_breaker".to_owned(), breaker);
+    }
+    let permits = upstream(plan, exchange).and_then(|it| it.resilience().permits());
+    if let Some(permits) = permits {
+        let crowd = permits.crowd();
+        let crowd = json!({ "limit": crowd.limit, "under_way": crowd.taken });
+        told.insert("concurrency".to_owned(), crowd);
+    }
+    let fallback = route(plan, exchange).and_then(|route| route.chain.fallback());
+    if let Some(fallback) = fallback {
+        let when = fallback.when().to_string();
+        let steps: Vec<String> = fallback.rungs().iter().map(ToString::to_string).collect();
+        told.insert(
+            "fallback".to_owned(),
+            json!({ "when": when, "steps": steps }),
+        );
+    }
 }
 
 /// An answer of our own.

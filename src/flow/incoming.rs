@@ -3,7 +3,7 @@
 use http::header::{HeaderName, SET_COOKIE, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 
-use crate::exchange::{Exchange, Headers, RequestHead, ResponseHead};
+use crate::exchange::{Exchange, Headers, RequestHead, ResponseHead, Served};
 use crate::plan::Plan;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -15,6 +15,11 @@ pub fn shape(plan: &Plan, asked: &RequestHead, head: &mut ResponseHead, exchange
     }
     if let Some(route) = super::route(plan, exchange) {
         route.chain.response(asked, head, exchange);
+        if let Some(fallen) = exchange.fallen {
+            fallen.served.mark(head);
+        } else if route.chain.fallback().is_some() {
+            Served::unmark(head);
+        }
     }
     exchange.to_client.apply(head);
     if let Some(cookie) = exchange.sticky.take() {

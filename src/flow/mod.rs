@@ -8,6 +8,7 @@ mod called;
 mod explain;
 mod find;
 mod incoming;
+mod ladder;
 mod outgoing;
 mod trial;
 
@@ -21,6 +22,7 @@ pub use ask::read as read_head;
 pub use called::{to_client, to_upstream, whole_max};
 pub use explain::{Bound, explain};
 pub use incoming::shape;
+pub use ladder::{Fall, Means, fall, has_fallback};
 pub use outgoing::write as write_upstream_request;
 pub use trial::trial;
 
@@ -30,7 +32,7 @@ use crate::exchange::{
 };
 use crate::expr::Scope as _;
 use crate::plan::{Action, EnvironmentHost, Plan, Route};
-use crate::upstream::{Ask, Timeouts, Upstream};
+use crate::upstream::{Ask, Breaker, Retries, Timeouts, Upstream};
 
 /// What happens after a request was looked at.
 #[derive(Debug)]
@@ -138,9 +140,12 @@ fn environment<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a Environmen
         .get(exchange.environment.as_deref()?)
 }
 
-/// The upstream of the route, or the one in its place where the request was asked in an environment.
+/// The upstream of the route, or the one in its place: where the request was asked in an environment, or fell to another one.
 #[must_use]
 pub fn upstream<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a Arc<Upstream>> {
+    if exchange.fallen.is_some() {
+        return ladder::upstream(plan, exchange);
+    }
     match &route(plan, exchange)?.action {
         Action::Proxy(number, upstream) => Some(
             environment(plan, exchange)
@@ -179,6 +184,21 @@ pub fn timeouts(plan: &Plan, exchange: &Exchange) -> Timeouts {
         .unwrap_or_default()
 }
 
+/// When the request is sent again: as its route says, else as its upstream; none = never.
+#[must_use]
+pub fn retries<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a Retries> {
+    match route(plan, exchange)?.chain.retries() {
+        Some(own) => own.rules(),
+        None => upstream(plan, exchange)?.resilience().retries(),
+    }
+}
+
+/// What may hold the request back: as its route says, else as its upstream.
+#[must_use]
+pub fn breaker<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a Arc<Breaker>> {
+    route(plan, exchange)?.breaker(upstream(plan, exchange)?)
+}
+
 /// The path that the upstream is asked for.
 #[must_use]
 pub fn upstream_path<'a>(head: &'a RequestHead, exchange: &'a Exchange) -> &'a str {
@@ -191,6 +211,9 @@ pub fn upstream_path<'a>(head: &'a RequestHead, exchange: &'a Exchange) -> &'a s
 pub fn decided_by(plan: &Plan, exchange: &Exchange) -> &'static str {
     if exchange.refused == Some(Fault::Overload) {
         return "overload";
+    }
+    if exchange.fallen.is_some() {
+        return "fallback";
     }
     let route = route(plan, exchange);
     exchange

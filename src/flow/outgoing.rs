@@ -18,6 +18,9 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
 const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
 
+/// How often the request was sent, this time included; only where it was sent before.
+const ATTEMPT: HeaderName = HeaderName::from_static("x-attempt");
+
 /// Headers that only a gateway may write: upstreams take them for the truth.
 const OURS: &[&str] = &[
     "forwarded",
@@ -37,6 +40,7 @@ const OURS: &[&str] = &[
     "x-http-method-override",
     "x-method-override",
     "x-request-id",
+    "x-attempt",
     "x-host",
     "client-cert",
     "client-cert-chain",
@@ -75,6 +79,9 @@ pub fn write(head: &mut RequestHead, via: &str, exchange: &Exchange) -> Result<(
         head.set(&X_REQUEST_ID, id.clone());
     }
     traced(head, exchange);
+    if exchange.attempts > 1 {
+        head.set(&ATTEMPT, HeaderValue::from(exchange.attempts));
+    }
     if let Some(client) = exchange.secured.as_ref().and_then(|it| it.client.as_ref()) {
         head.set(&CLIENT_CERT, client.leaf.clone());
         if let Some(chain) = &client.chain {

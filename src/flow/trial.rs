@@ -11,10 +11,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::Value as Json;
 
 use super::ask::Asked;
-use super::{Next, decide, decided_by, of_fault, of_own, upstream, upstream_path};
+use super::{
+    Fall, Means, Next, decide, decided_by, fall, of_fault, of_own, upstream, upstream_path,
+};
 use crate::base::clock::Clock;
 use crate::base::control::Question;
-use crate::call::{Answer, Request, Scripted, Terms, Transport};
+use crate::call::{Answer, Forgetful, Request, Scripted, Terms, Transport};
 use crate::config::request_test::{Asker, Expect, Failure, Given, RequestTest};
 use crate::exchange::{
     Exchange, Fault, Headers, Identity, Mode, RequestHead, RequestId, ResponseHead,
@@ -29,6 +31,8 @@ struct Outcome {
     decided_by: &'static str,
     route: String,
     upstream: Option<(String, String)>,
+    /// How often each upstream was called.
+    calls: Vec<(String, u64)>,
 }
 
 /// Tries `test` on `plan`, which should be nobody else's: what is counted stays counted. Returns what is not as expected.
@@ -64,8 +68,8 @@ pub fn trial(plan: &Plan, test: &RequestTest, clock: &dyn Clock) -> Vec<String> 
         let Some(outcome) = outcome else {
             return vec!["no answer could be made".to_owned()];
         };
-        if let Some((upstream, _)) = &outcome.upstream {
-            *calls.entry(upstream.clone()).or_default() += 1;
+        for (upstream, attempts) in &outcome.calls {
+            *calls.entry(upstream.clone()).or_default() += attempts;
         }
         last = Some(outcome);
     }
@@ -112,25 +116,27 @@ fn run(
                 decided_by: "http",
                 route: String::new(),
                 upstream: None,
+                calls: Vec::new(),
             });
         }
     };
     exchange.framing = framing;
-    let (answer, called) = match decide(plan, &head, exchange) {
+    let mut calls = Vec::new();
+    let mut called = None;
+    let answer = match decide(plan, &head, exchange) {
         Ok(next @ (Next::Upstream | Next::Call)) => {
-            let upstream = upstream(plan, exchange)?;
-            let name = upstream.name().to_string();
-            let path = upstream_path(&head, exchange).to_owned();
-            let given = given.get(&name);
-            let called = given.and_then(|given| given.fail) != Some(Failure::NoTarget);
-            let upstream = Arc::clone(upstream);
-            let answer = answered((plan, &upstream), &head, exchange, given, &next);
-            (answer, called.then_some((name, path)))
+            let mut course = Course {
+                next,
+                given,
+                calls: &mut calls,
+                called: &mut called,
+            };
+            course.answered(plan, &head, exchange)
         }
         // Nobody is asked: what cannot be known is refused, as it is where nobody answers.
-        Ok(Next::Ask) => (Err(Fault::AuthUnavailable), None),
-        Ok(Next::Answer(reply)) => (of_own(plan, &head, reply, exchange), None),
-        Err(fault) => (Err(fault), None),
+        Ok(Next::Ask) => Err(Fault::AuthUnavailable),
+        Ok(Next::Answer(reply)) => of_own(plan, &head, reply, exchange),
+        Err(fault) => Err(fault),
     };
     let answer = answer.or_else(|fault| of_fault(&plan.pages, &head.headers, exchange, fault));
     let (answer, body) = answer.ok()?;
@@ -141,20 +147,85 @@ fn run(
         decided_by: decided_by(plan, exchange),
         route: exchange.route_name.to_string(),
         upstream: called,
+        calls,
     })
 }
 
-/// What the client gets of what the upstream would say.
-fn answered(
+/// A request on its way through the upstreams that it may go to.
+struct Course<'a> {
+    next: Next,
+    given: &'a BTreeMap<String, Given>,
+    calls: &'a mut Vec<(String, u64)>,
+    /// The upstream that was called last, and the path that it was asked for.
+    called: &'a mut Option<(String, String)>,
+}
+
+impl Course<'_> {
+    /// What the client gets, after retries and fallbacks.
+    fn answered(
+        &mut self,
+        plan: &Plan,
+        head: &RequestHead,
+        exchange: &mut Exchange,
+    ) -> Result<(ResponseHead, Bytes), Fault> {
+        loop {
+            let upstream = Arc::clone(upstream(plan, exchange).ok_or(Fault::NoTarget)?);
+            let name = upstream.name().to_string();
+            let path = upstream_path(head, exchange).to_owned();
+            let before = exchange.attempts;
+            let given = self.given.get(&name);
+            let next = &self.next;
+            let called = called((plan, &upstream), head, exchange, given, next);
+            let attempts = exchange.attempts.saturating_sub(before);
+            if attempts > 0 && given.and_then(|given| given.fail) != Some(Failure::NoTarget) {
+                self.calls.push((name.clone(), attempts.into()));
+                *self.called = Some((name, path));
+            }
+            let outcome = match &called {
+                Ok(answer) => Ok(&answer.head),
+                Err(fault) => Err(*fault),
+            };
+            let means = Means {
+                resend: true,
+                last_good: &Forgetful,
+            };
+            return match fall(plan, head, exchange, outcome, &means) {
+                Fall::Upstream => continue,
+                Fall::Reply(reply) => of_own(plan, head, reply, exchange),
+                Fall::Stale(answer) => to_client(plan, head, answer, exchange, next),
+                Fall::Nothing => to_client(plan, head, called?, exchange, next),
+            };
+        }
+    }
+}
+
+/// The answer as the client gets it.
+fn to_client(
+    plan: &Plan,
+    asked: &RequestHead,
+    answer: Answer,
+    exchange: &mut Exchange,
+    next: &Next,
+) -> Result<(ResponseHead, Bytes), Fault> {
+    if matches!(next, Next::Call) {
+        return super::to_client(plan, asked, answer, exchange);
+    }
+    let Answer { mut head, body } = answer;
+    super::shape(plan, asked, &mut head, exchange);
+    Ok((head, body))
+}
+
+/// What the upstream would say.
+fn called(
     (plan, upstream): (&Plan, &Upstream),
     asked: &RequestHead,
     exchange: &mut Exchange,
     given: Option<&Given>,
     next: &Next,
-) -> Result<(ResponseHead, Bytes), Fault> {
+) -> Result<Answer, Fault> {
+    let whole = matches!(next, Next::Call);
     let nothing = Given::default();
     let scripted = scripted(given.unwrap_or(&nothing))?;
-    let whole = matches!(next, Next::Call);
     let request = if whole {
         super::to_upstream(plan, asked, Bytes::new(), exchange)?
     } else {
@@ -172,18 +243,14 @@ fn answered(
         } else {
             exchange.limits.response.unwrap_or(u64::MAX)
         },
+        breaker: super::breaker(plan, exchange),
+        retries: super::retries(plan, exchange),
         meter: None,
     };
     let transport = Transport::Scripted(&scripted);
     let called = at_once(transport.call(upstream, &request, &terms, exchange));
     let answer = called.ok_or(Fault::Internal)?;
-    let answer = answer.map_err(|failed| failed.fault)?;
-    if whole {
-        return super::to_client(plan, asked, answer, exchange);
-    }
-    let Answer { mut head, body } = answer;
-    super::shape(plan, asked, &mut head, exchange);
-    Ok((head, body))
+    answer.map_err(|failed| failed.fault)
 }
 
 /// The upstream that says what is given.

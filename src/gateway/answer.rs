@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result};
@@ -12,6 +12,7 @@ use pingora_proxy::Session;
 use super::bodies;
 use super::home::own_stream;
 use super::state::State;
+use crate::call::Answer;
 use crate::exchange::{Fault, Reply, is_grpc};
 use crate::flow;
 
@@ -29,6 +30,16 @@ pub(super) async fn reply(session: &mut Session, state: &mut State, reply: Reply
     let asked = session.req_header();
     let answer = flow::of_own(&state.plan, asked, reply, &mut state.exchange);
     let (head, body) = answer.map_err(internal)?;
+    let body = bodies::encoded(body, state.exchange.coding).await?;
+    write(session, state, head, body).await
+}
+
+/// Sends the last good answer of an upstream, as the policies of the route let the client have it.
+pub(super) async fn stale(session: &mut Session, state: &mut State, last: Answer) -> Result<()> {
+    let Answer { mut head, body } = last;
+    let asked = session.req_header();
+    flow::shape(&state.plan, asked, &mut head, &mut state.exchange);
+    head.remove_header(&TRANSFER_ENCODING);
     let body = bodies::encoded(body, state.exchange.coding).await?;
     write(session, state, head, body).await
 }

@@ -1,9 +1,9 @@
 //! One attempt at a target, from the choice to the end of the answer, as the metrics of its upstream count it.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::state::State;
-use crate::call::outcome_of;
+use crate::call::{Ended, outcome_of};
 use crate::exchange::Fault;
 use crate::flow;
 use crate::telemetry::UpstreamMetrics;
@@ -14,17 +14,24 @@ pub struct Attempt {
     since: Instant,
     /// What the target answered; 0 while it has not.
     status: u16,
+    /// How long that took.
+    took: Option<Duration>,
 }
 
 /// A target was chosen.
 pub(super) fn begins(state: &mut State) {
     let first = state.exchange.attempts <= 1;
+    let now = state.clock.instant();
+    if first && let Some(upstream) = flow::upstream(&state.plan, &state.exchange) {
+        upstream.resilience().budget().request(now);
+    }
     if let Some(metrics) = metrics(state).filter(|_| !first) {
         metrics.retried();
     }
     state.attempt = Some(Attempt {
-        since: state.clock.instant(),
+        since: now,
         status: 0,
+        took: None,
     });
 }
 
@@ -44,11 +51,13 @@ pub(super) fn reused(state: &State) {
 
 /// The target answered; after a 101 the connection is no more about requests.
 pub(super) fn answered(state: &mut State, status: u16) {
+    let now = state.clock.instant();
     if let Some(attempt) = &mut state.attempt {
         attempt.status = status;
-        let after = state.clock.instant();
+        let took = now.saturating_duration_since(attempt.since);
+        attempt.took = Some(took);
         if let Some(picked) = &state.picked {
-            picked.answered(after.saturating_duration_since(attempt.since));
+            picked.answered(took);
         }
     }
     if status == 101 {
@@ -63,7 +72,7 @@ pub(super) fn ends(state: &mut State) {
     };
     let seconds = seconds(&attempt, state);
     // Whose request it was that was given up, or whose answer broke off, is known by now.
-    report(state, state.exchange.fault, attempt.status);
+    over(state, &attempt, state.exchange.fault);
     match metrics(state) {
         Some(metrics) if attempt.status > 0 => metrics.answered(attempt.status, seconds),
         // It was given up before the target answered.
@@ -81,24 +90,51 @@ pub(super) fn ends(state: &mut State) {
 
 /// It failed.
 pub(super) fn fails(state: &mut State, fault: Fault) {
-    let Some(attempt) = state.attempt.take() else {
-        return;
-    };
-    report(state, Some(fault), attempt.status);
-    if let Some(metrics) = metrics(state) {
-        metrics.failed(fault, seconds(&attempt, state));
+    if let Some(attempt) = is_given_up(state, fault) {
+        over(state, &attempt, Some(fault));
     }
 }
 
-/// Tells the target's own state how it ended.
-fn report(state: &State, fault: Option<Fault>, status: u16) {
+/// It is given up, and its target is not to blame so far: what let it through still holds.
+pub(super) fn is_given_up(state: &mut State, fault: Fault) -> Option<Attempt> {
+    let attempt = state.attempt.take()?;
+    if let Some(metrics) = metrics(state) {
+        metrics.failed(fault, seconds(&attempt, state));
+    }
+    Some(attempt)
+}
+
+/// Tells its target, and what let it through, how it ended: the one place where that is told.
+pub(super) fn over(state: &mut State, attempt: &Attempt, fault: Option<Fault>) {
     if let Some(picked) = &state.picked {
         let status = match state.exchange.grpc_status {
             // A call that went wrong is an answer all the same; only its own status says so.
-            Some(code) if status == 200 && fault.is_none() => of_grpc(code),
-            _ => status,
+            Some(code) if attempt.status == 200 && fault.is_none() => of_grpc(code),
+            _ => attempt.status,
         };
         picked.report(outcome_of(fault, status));
+    }
+    let Some(mut passage) = state.passage.take() else {
+        return;
+    };
+    let now = state.clock.instant();
+    let ended = Ended {
+        fault,
+        status: attempt.status,
+        grpc: state
+            .exchange
+            .grpc_status
+            .filter(|_| state.exchange.is_call),
+        took: attempt
+            .took
+            .unwrap_or_else(|| now.saturating_duration_since(attempt.since)),
+    };
+    if attempt.status == 101 {
+        // It stays under way until the connection ends.
+        passage.told(&ended, now);
+        state.passage = Some(passage);
+    } else {
+        passage.ends(&ended, now);
     }
 }
 

@@ -10,9 +10,9 @@ use pingora_proxy::Session;
 use super::request::go_on;
 use super::state::State;
 use super::{Gateway, answer};
-use crate::call::{Failed, Meter, Meters, Terms, Transport};
+use crate::call::{Answer, Failed, Forgetful, Meter, Meters, Request, Terms, Transport};
 use crate::exchange::Fault;
-use crate::flow;
+use crate::flow::{self, Fall, Means};
 use crate::plan::Plan;
 use crate::telemetry::UpstreamMetrics;
 use crate::upstream::{Timeouts, Upstream};
@@ -29,6 +29,9 @@ impl Meter for UpstreamMetrics {
     }
     fn retried(&self) {
         Self::retried(self);
+    }
+    fn exhausted(&self) {
+        Self::exhausted(self);
     }
     fn answered(&self, status: u16, seconds: f64) {
         Self::answered(self, status, seconds);
@@ -63,43 +66,88 @@ pub(super) async fn serve(
         Ok(body) => body,
         Err(fault) => return answer::fault(session, state, fault).await,
     };
-    let request = flow::to_upstream(&state.plan, session.req_header(), body, &state.exchange);
-    let request = match request {
-        Ok(request) => request,
-        Err(fault) => return answer::fault(session, state, fault).await,
+    loop {
+        let plan = Arc::clone(&state.plan);
+        let request = flow::to_upstream(&plan, session.req_header(), body.clone(), &state.exchange);
+        let request = match request {
+            Ok(request) => request,
+            Err(fault) => return answer::fault(session, state, fault).await,
+        };
+        let called = call(session, state, gateway, (&plan, &request)).await?;
+        let asked = session.req_header();
+        let outcome = match &called {
+            Ok(answer) => Ok(&answer.head),
+            Err(fault) => Err(*fault),
+        };
+        let means = Means {
+            resend: has_time(state),
+            last_good: state.last_good.as_deref().unwrap_or(&Forgetful),
+        };
+        let answer = match flow::fall(&plan, asked, &mut state.exchange, outcome, &means) {
+            Fall::Upstream => continue,
+            Fall::Reply(reply) => return answer::reply(session, state, reply).await,
+            Fall::Stale(answer) => Ok(answer),
+            Fall::Nothing => called,
+        };
+        let answer =
+            answer.and_then(|answer| flow::to_client(&plan, asked, answer, &mut state.exchange));
+        return match answer {
+            Ok((head, body)) => answer::whole(session, state, head, body).await,
+            Err(fault) => answer::fault(session, state, fault).await,
+        };
+    }
+}
+
+/// Whether there is time for another upstream: a route's own total is for everything.
+fn has_time(state: &State) -> bool {
+    let Some(times) = state.exchange.timeouts else {
+        return true;
     };
-    let plan = Arc::clone(&state.plan);
-    let Some(upstream) = flow::upstream(&plan, &state.exchange) else {
-        return answer::fault(session, state, Fault::NoTarget).await;
+    let passed = state
+        .clock
+        .instant()
+        .saturating_duration_since(state.exchange.started);
+    times.total.is_none_or(|total| passed < total)
+}
+
+/// Makes the call, at the upstream whose turn it is. `Err`: nobody waits for its answer any more.
+async fn call(
+    session: &mut Session,
+    state: &mut State,
+    gateway: &Gateway,
+    (plan, request): (&Plan, &Request),
+) -> Result<Result<Answer, Fault>> {
+    let Some(upstream) = flow::upstream(plan, &state.exchange) else {
+        return Ok(Err(Fault::NoTarget));
     };
     let metrics = plan.metrics_of(upstream);
+    // What took the place of an upstream has the time that is its own, unless the route says how long all may take.
+    let anew = state.exchange.fallen.is_some() && state.exchange.timeouts.is_none();
     let terms = Terms {
-        times: flow::timeouts(&plan, &state.exchange),
-        ask: flow::ask(&plan, session.req_header(), &state.exchange),
-        since: state.exchange.started,
+        times: flow::timeouts(plan, &state.exchange),
+        ask: flow::ask(plan, session.req_header(), &state.exchange),
+        since: if anew {
+            state.clock.instant()
+        } else {
+            state.exchange.started
+        },
         answer_max: flow::whole_max(&state.exchange).1,
+        breaker: flow::breaker(plan, &state.exchange),
+        retries: flow::retries(plan, &state.exchange),
         meter: metrics.map(|metrics| metrics as &dyn Meter),
     };
     let transport = Transport::Http(&gateway.calls);
     let called = tokio::select! {
         biased;
-        called = transport.call(upstream, &request, &terms, &mut state.exchange) => called,
+        called = transport.call(upstream, request, &terms, &mut state.exchange) => called,
         // Nobody waits for the answer any more: the call is dropped here.
         _ = session.as_downstream_mut().read_body_or_idle(true) => return Err(gone()),
     };
-    let asked = session.req_header();
-    let answer = match called {
-        Ok(answer) => flow::to_client(&plan, asked, answer, &mut state.exchange),
-        Err(Failed { fault, cause }) => {
-            let telemetry = &gateway.telemetry;
-            telemetry.upstream_failed(&state.exchange, fault, &cause);
-            Err(fault)
-        }
-    };
-    match answer {
-        Ok((head, body)) => answer::whole(session, state, head, body).await,
-        Err(fault) => answer::fault(session, state, fault).await,
-    }
+    Ok(called.map_err(|Failed { fault, cause }| {
+        let telemetry = &gateway.telemetry;
+        telemetry.upstream_failed(&state.exchange, fault, &cause);
+        fault
+    }))
 }
 
 pub(super) fn gone() -> Box<Error> {

@@ -6,6 +6,7 @@ use http::StatusCode;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
+use super::state::Instead;
 use super::{Ctx, answer};
 use crate::call::fault_of;
 use crate::exchange::Fault;
@@ -25,8 +26,11 @@ pub(super) async fn answer(
     let Some(state) = ctx.0.as_deref_mut() else {
         return GONE;
     };
+    let instead = state.instead.take();
     let fault = state.exchange.fault.unwrap_or_else(|| fault_of(error));
-    state.exchange.fault = Some(fault);
+    if instead.is_none() {
+        state.exchange.fault = Some(fault);
+    }
     telemetry.upstream_failed(&state.exchange, fault, error);
     let begun = session.response_written().is_some_and(|head| {
         !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
@@ -35,7 +39,12 @@ pub(super) async fn answer(
         return GONE;
     }
     state.closing |= matches!(fault, Fault::ClientError | Fault::BodyTimeout);
-    if answer::fault(session, state, fault).await.is_err() {
+    let answered = match instead {
+        Some(Instead::Reply(reply)) => answer::reply(session, state, reply).await,
+        Some(Instead::Stale(stale)) => answer::stale(session, state, stale).await,
+        None => answer::fault(session, state, fault).await,
+    };
+    if answered.is_err() {
         return GONE;
     }
     // Pingora lets go of the client's connection after a failure; ours comes home where it can go on.

@@ -112,6 +112,9 @@ fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
         target: exchange.target.as_deref(),
         upstream_path: upstream.map(|_| flow::upstream_path(head, exchange)),
         decided_by: flow::decided_by(&state.plan, exchange),
+        fallback: exchange
+            .fallen
+            .map(|fallen| (fallen.served.word(), fallen.reason.word())),
         attempts: exchange.attempts,
         error_type: exchange.fault.map(crate::exchange::Fault::code),
         grpc_status: exchange.grpc_status,

@@ -25,7 +25,7 @@ use tokio::time::{Sleep, sleep};
 
 use super::home::own_stream;
 use super::state::State;
-use super::{Watch, answer, attempt, bodies, peer};
+use super::{Watch, again, answer, attempt, bodies, peer};
 use crate::call::fault_of;
 use crate::exchange::{
     Fault, RequestHead, ResponseHead, Upgrade, check_answer, grpc_status, grpc_timeout, is_grpc,
@@ -35,6 +35,9 @@ use crate::upstream::check_proof;
 
 /// How long a client may take nothing of what waits for it: as long as proxies commonly let a stream be idle.
 const TAKE_NOTHING_MAX: Duration = Duration::from_secs(300);
+
+/// So much of a request is kept, so that it can be sent again.
+const KEPT_MAX: u64 = 64 * 1024;
 
 /// The connections that calls share.
 pub struct GrpcCalls(Connector);
@@ -69,25 +72,32 @@ impl GrpcCalls {
         let signals = std::sync::Arc::clone(&state.signals);
         let watch = &signals.watch;
         watch.is_call(grpc_timeout(&session.req_header().headers));
-        let connected = in_time(watch, self.connect(session, state)).await;
-        let (peer, target) = match connected {
-            Ok(connected) => connected?,
-            Err(fault) => return Err(given_up(state, fault)),
-        };
-        let Some(client) = own_stream(session, state) else {
-            return Err(answer::internal(Fault::Internal));
-        };
-        let mut call = Call::new(client, target);
-        let ended = match in_time(watch, call.pass(&peer, state)).await {
-            Ok(ended) => ended,
-            Err(fault) => Err(given_up(state, fault)),
-        };
-        let ended = ended.or_else(|error| call.break_off(state, error));
-        let target = call.target;
-        self.0
-            .release_http_session(target, &*peer, peer.idle_timeout());
-        attempt::ends(state);
-        ended
+        loop {
+            let connected = in_time(watch, self.connect(session, state)).await;
+            let (peer, target) = match connected {
+                Ok(connected) => connected?,
+                Err(fault) => return Err(given_up(state, fault)),
+            };
+            let Some(client) = own_stream(session, state) else {
+                return Err(answer::internal(Fault::Internal));
+            };
+            state.kept.rewind();
+            let mut call = Call::new(client, target);
+            let ended = match in_time(watch, call.pass(&peer, state)).await {
+                Ok(ended) => ended,
+                Err(fault) => Err(given_up(state, fault)),
+            };
+            let ended = ended.or_else(|error| call.break_off(state, error));
+            let begun = call.answer.is_some() || call.is_over;
+            let target = call.target;
+            self.0
+                .release_http_session(target, &*peer, peer.idle_timeout());
+            if ended.is_err() && !begun && goes_on(session, state) {
+                continue;
+            }
+            attempt::ends(state);
+            return ended;
+        }
     }
 
     /// A connection to a target with room for one more call; of a name with several addresses each is tried.
@@ -97,13 +107,16 @@ impl GrpcCalls {
         state: &mut State,
     ) -> Result<(Box<HttpPeer>, Http2Session)> {
         loop {
-            let peer = peer::choose(session, state)?;
+            let peer = match peer::choose(session, state).await {
+                Ok(peer) => peer,
+                Err(error) if error.retry() => continue,
+                Err(error) => return Err(error),
+            };
             let error = match self.open(&peer, state).await {
                 Ok(target) => return Ok((peer, target)),
                 Err(error) => error.into_up(),
             };
-            attempt::fails(state, fault_of(&error));
-            let error = peer::try_next_address(&peer, state, error);
+            let error = peer::not_connected(session, &peer, state, error);
             if !error.retry() {
                 return Err(error);
             }
@@ -123,6 +136,15 @@ impl GrpcCalls {
         check_proof(peer, new.digest())?;
         Ok(new)
     }
+}
+
+/// Whether another attempt follows one that broke before its answer began.
+fn goes_on(session: &Session, state: &mut State) -> bool {
+    if let Some(goes_on) = state.decided.take() {
+        return goes_on;
+    }
+    let fault = state.exchange.fault.unwrap_or(Fault::Internal);
+    again::goes_on(session, state, Err(fault))
 }
 
 /// Works until the end, or until the request's time is over.
@@ -214,13 +236,25 @@ impl<'a> Call<'a> {
                 }
                 continue;
             }
-            match ready!(self.client.poll_read_body_bytes(cx)) {
+            if let Some(known) = state.kept.next() {
+                bodies::request(Some(&known), state)?;
+                *piece = known;
+                continue;
+            }
+            let read = if state.kept.is_ended() {
+                None
+            } else {
+                ready!(self.client.poll_read_body_bytes(cx))
+            };
+            match read {
                 Some(Ok(read)) => {
+                    state.kept.read(&read, KEPT_MAX);
                     bodies::request(Some(&read), state)?;
                     *piece = read;
                 }
                 Some(Err(error)) => return Poll::Ready(Err(client_gone(error))),
                 None => {
+                    state.kept.end();
                     state.signals.watch.sent();
                     // Where it fails the target is gone, as above.
                     drop(to.send_data(Bytes::new(), true));
@@ -288,14 +322,19 @@ impl<'a> Call<'a> {
         }
         attempt::answered(state, head.status.as_u16());
         state.exchange.grpc_status = grpc_status(&head.headers);
+        let is_over = self.target.check_response_end_or_error();
+        let is_over = is_over.map_err(Error::into_up)?;
         let asked = self.client.req_header();
+        if is_over && again::follows_call(state, asked, &head) {
+            attempt::ends(state);
+            let why = "its answer is not taken";
+            return Err(Error::explain(ErrorType::Custom("AnotherAttempt"), why));
+        }
+        state.kept.let_go();
         flow::shape(&state.plan, asked, &mut head, &mut state.exchange);
         state.status = Some(head.status);
         state.signals.watch.streams();
-        self.is_over = self
-            .target
-            .check_response_end_or_error()
-            .map_err(Error::into_up)?;
+        self.is_over = is_over;
         let sent = self
             .client
             .write_response_header(Box::new(head), self.is_over);

@@ -1,5 +1,6 @@
 //! The request path: one line per phase, in the order of a request's life. The only module that sees Pingora's session.
 
+mod again;
 mod answer;
 mod ask;
 mod attempt;
@@ -9,6 +10,7 @@ mod fail;
 mod finish;
 mod grpc;
 mod home;
+mod kept;
 mod pace;
 mod peer;
 mod request;
@@ -30,16 +32,17 @@ use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, Result};
 use pingora_cache::{NoCacheReason, RespCacheable};
-use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, HttpProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 pub use attempt::Attempt;
 pub use grpc::GrpcCalls;
 pub use home::{Returned, StreamHome};
+pub use kept::Kept;
 pub use rest::{Rest, rest_of};
 pub use state::{Signals, State, admit};
 pub use watch::Watch;
 
-use crate::call::{self, fault_of};
+use crate::call;
 use crate::flow;
 use crate::telemetry::Telemetry;
 use crate::upstream::check_proof;
@@ -129,7 +132,7 @@ impl ProxyHttp for Gateway {
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        peer::choose(session, state::of(ctx)?)
+        peer::choose(session, state::of(ctx)?).await
     }
 
     async fn upstream_request_filter(
@@ -235,16 +238,13 @@ impl ProxyHttp for Gateway {
 
     fn fail_to_connect(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         peer: &HttpPeer,
         ctx: &mut Ctx,
         error: Box<Error>,
     ) -> Box<Error> {
         match ctx.0.as_deref_mut() {
-            Some(state) => {
-                attempt::fails(state, fault_of(&error));
-                peer::try_next_address(peer, state, error)
-            }
+            Some(state) => peer::not_connected(session, peer, state, error),
             None => error,
         }
     }
@@ -257,11 +257,14 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         reused: bool,
     ) -> Box<Error> {
-        if let Some(state) = ctx.0.as_deref_mut() {
-            let fault = state.exchange.fault;
-            attempt::fails(state, fault.unwrap_or_else(|| fault_of(&error)));
+        match ctx.0.as_deref_mut() {
+            Some(state) => peer::broke(session, state, error, reused),
+            None => {
+                let mut error = error;
+                error.set_retry(false);
+                error
+            }
         }
-        peer::may_retry(session, error, reused)
     }
 
     async fn fail_to_proxy(
@@ -271,6 +274,17 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> FailToProxy {
         fail::answer(session, error, ctx, &self.telemetry).await
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Ctx,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        // An attempt that is followed by another is counted, and its number stands in the record.
+        true
     }
 
     fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {

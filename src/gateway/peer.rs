@@ -6,15 +6,22 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
-use super::attempt;
 use super::state::State;
-use crate::call::{changes_nothing, nobody_there};
-use crate::exchange::{Fault, Next};
+use super::{again, attempt};
+use crate::call::{Passage, changes_nothing, fault_of, nobody_there};
+use crate::exchange::{Fault, GrpcMessages, Next};
 use crate::flow;
-use crate::upstream::{Picked, for_upgrade};
+use crate::upstream::{Ask, Picked, for_upgrade};
 
-/// Chooses the target of one attempt.
-pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPeer>> {
+/// A request is sent once more so many times at most, where a connection that was kept turned out to be dead.
+const DEAD_MAX: u8 = 3;
+
+/// Chooses the target of one attempt, after the pause before it.
+pub(super) async fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPeer>> {
+    again::pause(state).await;
+    if state.passage.is_none() {
+        pass(session, state).await?;
+    }
     // After an address that took no connection comes the next one of the same target.
     let again = state.picked.take().filter(|_| state.unreachable > 0);
     let picked = again.or_else(|| pick(session, state));
@@ -26,13 +33,16 @@ pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPee
     let Some((target, mut peer)) = target.and_then(|target| Some((target, target.peer(&times)?)))
     else {
         state.exchange.fault = Some(Fault::NoTarget);
-        return Err(Error::explain(
-            ErrorType::HTTPStatus(503),
-            "no target has an address",
-        ));
+        state.passage = None;
+        let mut error = Error::explain(ErrorType::HTTPStatus(503), "no target has an address");
+        error.set_retry(again::goes_on(session, state, Err(Fault::NoTarget)));
+        return Err(error);
     };
     let watch = &state.signals.watch;
     watch.attempt(&times);
+    if again::may_follow(state, session.req_header()) {
+        watch.may_go_on();
+    }
     let framing = &state.exchange.framing;
     if framing.has_body() {
         watch.uploads();
@@ -47,6 +57,10 @@ pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPee
     }
     // What passed in an attempt before this one passes again.
     state.passed = (0, 0);
+    state.messages = GrpcMessages::default();
+    state.exchange.fault = None;
+    state.exchange.grpc_status = None;
+    state.interim = 0;
     state.exchange.attempts = state.exchange.attempts.saturating_add(1);
     state.exchange.target = Some(Arc::clone(&target.authority));
     state.picked = picked;
@@ -56,7 +70,11 @@ pub(super) fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPee
 
 fn pick(session: &Session, state: &mut State) -> Option<Picked> {
     let upstream = flow::upstream(&state.plan, &state.exchange)?;
-    let ask = flow::ask(&state.plan, session.req_header(), &state.exchange);
+    let asked = flow::ask(&state.plan, session.req_header(), &state.exchange);
+    let ask = Ask {
+        tried: &state.tried,
+        ..asked
+    };
     let picked = upstream.pick(&ask)?;
     let exchange = &mut state.exchange;
     let (now, scheme) = (exchange.unix_secs(), exchange.client_scheme());
@@ -64,12 +82,37 @@ fn pick(session: &Session, state: &mut State) -> Option<Picked> {
     Some(picked)
 }
 
+/// Asks whether something may be sent to the upstream now, and waits for a place.
+async fn pass(session: &Session, state: &mut State) -> Result<()> {
+    let breaks = flow::breaker(&state.plan, &state.exchange).is_some();
+    let upstream = flow::upstream(&state.plan, &state.exchange);
+    let counts = upstream.is_some_and(|it| it.resilience().permits().is_some());
+    if !breaks && !counts {
+        return Ok(());
+    }
+    let plan = Arc::clone(&state.plan);
+    let Some(upstream) = flow::upstream(&plan, &state.exchange) else {
+        return Ok(());
+    };
+    let breaker = flow::breaker(&plan, &state.exchange);
+    let now = state.clock.instant();
+    match Passage::ask(breaker, upstream, now).await {
+        Ok(passage) => {
+            state.passage = Some(passage);
+            Ok(())
+        }
+        Err(held) => {
+            state.exchange.fault = Some(held.fault);
+            state.exchange.retry_after = held.retry_after;
+            let mut error = Error::explain(ErrorType::HTTPStatus(503), "it was held back");
+            error.set_retry(again::goes_on(session, state, Err(held.fault)));
+            Err(error)
+        }
+    }
+}
+
 /// A name may have several addresses, and somebody at one of them only. Nothing was sent yet: each is tried once.
-pub(super) fn try_next_address(
-    failed: &HttpPeer,
-    state: &mut State,
-    mut error: Box<Error>,
-) -> Box<Error> {
+fn try_next_address(failed: &HttpPeer, state: &mut State, mut error: Box<Error>) -> Box<Error> {
     let target = state.picked.as_ref().and_then(|picked| picked.target());
     let nobody = nobody_there(&error);
     let Some(target) = target.filter(|_| nobody) else {
@@ -81,15 +124,58 @@ pub(super) fn try_next_address(
     error
 }
 
-/// A connection from the pool may be dead before it is used: then a request that changes nothing is sent once more, on a new one.
-#[expect(clippy::fn_params_excessive_bools, reason = "Pingora's own form")]
-pub(super) fn may_retry(session: &mut Session, mut error: Box<Error>, reused: bool) -> Box<Error> {
-    let safe = changes_nothing(&session.req_header().method);
-    let untouched = session.response_written().is_none() && !session.retry_buffer_truncated();
-    if safe && untouched {
-        error.retry.decide_reuse(reused);
-    } else {
-        error.set_retry(false);
+/// No connection was made: the next address of the target, else another attempt where one follows.
+pub(super) fn not_connected(
+    session: &Session,
+    failed: &HttpPeer,
+    state: &mut State,
+    error: Box<Error>,
+) -> Box<Error> {
+    let fault = fault_of(&error);
+    let attempt = attempt::is_given_up(state, fault);
+    let mut error = try_next_address(failed, state, error);
+    if !error.retry() {
+        state.unreachable = 0;
+        if let Some(attempt) = attempt {
+            attempt::over(state, &attempt, Some(fault));
+        }
+        error.set_retry(again::goes_on(session, state, Err(fault)));
     }
+    error
+}
+
+/// An attempt broke. A connection from the pool may be dead before it is used: then a request that changes nothing is sent once
+/// more at once; else another attempt follows where its rules say so.
+#[expect(clippy::fn_params_excessive_bools, reason = "Pingora's own form")]
+pub(super) fn broke(
+    session: &Session,
+    state: &mut State,
+    mut error: Box<Error>,
+    reused: bool,
+) -> Box<Error> {
+    if let Some(goes_on) = state.decided.take() {
+        // By the head of its answer.
+        error.set_retry(goes_on);
+        return error;
+    }
+    let late = state.signals.watch.was_let_go();
+    if late {
+        error.as_up();
+        state.exchange.fault = Some(Fault::Timeout);
+    }
+    let fault = state.exchange.fault.unwrap_or_else(|| fault_of(&error));
+    let begun = session.response_written();
+    let untouched = begun.is_none_or(|head| head.status.is_informational());
+    error.retry.decide_reuse(reused);
+    let safe =
+        changes_nothing(&session.req_header().method) && again::kept(session, state).is_some();
+    let dead = error.retry() && !late && safe && state.dead < DEAD_MAX;
+    if untouched && dead {
+        state.dead += 1;
+        let _its_end_says_nothing = attempt::is_given_up(state, fault);
+        return error;
+    }
+    attempt::fails(state, fault);
+    error.set_retry(untouched && again::goes_on(session, state, Err(fault)));
     error
 }

@@ -9,7 +9,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::state::State;
-use super::{attempt, bodies};
+use super::{again, attempt, bodies};
 use crate::exchange::{Fault, Upgrade, WebSocketRules, check_answer};
 
 /// Checks an upstream's head, and takes off what is not for the client.
@@ -34,6 +34,12 @@ pub(super) fn check(session: &Session, head: &mut ResponseHeader, state: &mut St
     if !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS {
         attempt::answered(state, head.status.as_u16());
     }
+    if head.status.as_u16() >= 400 && is_not_taken(session, head, state) {
+        return Err(Error::explain(
+            ErrorType::Custom("AnotherAttempt"),
+            "its answer is not taken",
+        ));
+    }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         if let Some(rules) = state.exchange.websocket {
             let compressed = head.headers.contains_key(SEC_WEBSOCKET_EXTENSIONS);
@@ -47,6 +53,17 @@ pub(super) fn check(session: &Session, head: &mut ResponseHeader, state: &mut St
         state.signals.tunnel.store(true, Ordering::Release);
     }
     Ok(())
+}
+
+/// Whether something else follows an answer with this head, of which nothing went to the client.
+fn is_not_taken(session: &Session, head: &ResponseHeader, state: &mut State) -> bool {
+    let goes_on = again::goes_on(session, state, Ok(head));
+    if !goes_on && state.instead.is_none() {
+        return false;
+    }
+    state.decided = Some(goes_on);
+    attempt::ends(state);
+    true
 }
 
 /// Whether the client asked for another protocol.

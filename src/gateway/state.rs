@@ -2,19 +2,23 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use http::StatusCode;
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorType, Result};
+use smallvec::SmallVec;
 
 use super::attempt::Attempt;
 use super::home::StreamHome;
+use super::kept::Kept;
 use super::{Ctx, Watch};
 use crate::base::clock::SharedClock;
+use crate::call::{Answer, LastGood, Passage};
 use crate::compress::Encoder;
-use crate::exchange::{Exchange, GrpcMessages, WebSocketRules};
+use crate::exchange::{Exchange, GrpcMessages, Reply, WebSocketRules};
 use crate::plan::Plan;
-use crate::upstream::Picked;
+use crate::upstream::{Member, Picked, Tries};
 
 /// What the gateway tells the client's connection.
 #[derive(Debug, Default)]
@@ -31,6 +35,15 @@ pub struct Signals {
     pub goes_on: AtomicBool,
     /// Where its stream of HTTP/2 comes back to.
     pub stream: StreamHome,
+}
+
+/// What takes the place of an upstream's answer.
+#[derive(Debug)]
+pub enum Instead {
+    /// The last good one.
+    Stale(Answer),
+    /// A fixed one.
+    Reply(Reply),
 }
 
 /// Everything a request carries along.
@@ -62,6 +75,24 @@ pub struct State {
     pub noted: bool,
     /// How many interim answers (1xx) the upstream gave.
     pub interim: u8,
+    /// What let that through, where there is such.
+    pub passage: Option<Passage>,
+    /// The targets that it was at, where it failed.
+    pub tried: SmallVec<[Arc<Member>; 2]>,
+    /// What was tried at its upstream.
+    pub tries: Tries,
+    /// What was read of a call, to be sent again.
+    pub kept: Kept,
+    /// How long is waited before the next attempt, where one follows.
+    pub pause: Option<Duration>,
+    /// What was decided when the head of an answer came that is not taken: whether the request is sent again.
+    pub decided: Option<bool>,
+    /// What the client gets in place of an answer of its upstream.
+    pub instead: Option<Instead>,
+    /// Who remembers answers; nobody, until they are cached.
+    pub last_good: Option<Arc<dyn LastGood>>,
+    /// How many connections that were kept turned out to be dead.
+    pub dead: u8,
     /// The attempt at a target that is under way.
     pub attempt: Option<Attempt>,
     /// The time.

@@ -18,6 +18,8 @@ const SOON: Duration = Duration::from_millis(10);
 const SOMETIMES: Duration = Duration::from_secs(5);
 /// Pingora's own timers, which can answer better, come first.
 const SLACK: Duration = Duration::from_millis(20);
+/// How long an attempt that has no answer in time may take to let go of its request.
+const LETTING_GO: Duration = Duration::from_millis(50);
 /// How much later a tunnel is cut that should have ended by itself.
 const TUNNEL_SLACK: Duration = Duration::from_secs(5);
 /// How long nothing may pass through a tunnel: what it carries has pauses of its own, and nobody waits for an answer.
@@ -51,6 +53,8 @@ const TUNNEL: u8 = Phase::Tunnel as u8;
 pub struct Watch {
     started: Instant,
     times: OnceLock<Timeouts>,
+    /// Those of the upstream that took the place of the first.
+    others: OnceLock<Timeouts>,
     phase: AtomicU8,
     /// When the attempt began, and when anything moved last: milliseconds after the start.
     attempt: AtomicU64,
@@ -82,6 +86,12 @@ pub struct Watch {
     over: AtomicBool,
     /// When a call has to be over: milliseconds after the start.
     deadline: AtomicU64,
+    /// Whether something else follows an attempt that has no answer in time.
+    goes_on: AtomicBool,
+    /// When such an attempt was told to let go: milliseconds; 0 = it was not.
+    told: AtomicU64,
+    /// It did.
+    let_go: AtomicBool,
     /// What is left of a request that was dropped before its end.
     left: Mutex<Option<Box<State>>>,
 }
@@ -91,6 +101,7 @@ impl Default for Watch {
         Self {
             started: Instant::now(),
             times: OnceLock::new(),
+            others: OnceLock::new(),
             phase: AtomicU8::new(Phase::Before as u8),
             attempt: AtomicU64::new(0),
             moved: AtomicU64::new(0),
@@ -108,6 +119,9 @@ impl Default for Watch {
             reason: OnceLock::new(),
             over: AtomicBool::new(false),
             deadline: AtomicU64::new(u64::MAX),
+            goes_on: AtomicBool::new(false),
+            told: AtomicU64::new(0),
+            let_go: AtomicBool::new(false),
             left: Mutex::new(None),
         }
     }
@@ -119,7 +133,71 @@ impl Watch {
         self.times.get_or_init(|| *times);
         self.attempt.store(self.now(), Ordering::Relaxed);
         self.is_sent.store(false, Ordering::Relaxed);
+        self.goes_on.store(false, Ordering::Relaxed);
+        self.told.store(0, Ordering::Relaxed);
+        self.let_go.store(false, Ordering::Relaxed);
         self.enter(Phase::Head);
+    }
+
+    /// Another upstream takes the place of the first, with times of its own, which begin now.
+    pub(super) fn begins_anew(&self, times: &Timeouts) {
+        let passed = Duration::from_millis(self.now());
+        self.others.get_or_init(|| Timeouts {
+            total: times.total.map(|total| total + passed),
+            ..*times
+        });
+    }
+
+    fn times(&self) -> Option<&Timeouts> {
+        self.others.get().or_else(|| self.times.get())
+    }
+
+    /// When this attempt has no answer in time, something else follows.
+    pub(super) fn may_go_on(&self) {
+        self.goes_on.store(true, Ordering::Relaxed);
+    }
+
+    /// Nothing is waited for but the time until the next attempt.
+    pub(super) fn pauses(&self) {
+        self.enter(Phase::Before);
+    }
+
+    /// Whether an attempt that has no answer in time has to let go of the request, which goes on. Asked after [`Watch::due`]
+    /// said so; whoever gets a yes lets the request have its turn.
+    #[must_use]
+    pub fn tells_to_let_go(&self, fault: Fault) -> bool {
+        let goes_on = self.goes_on.load(Ordering::Relaxed);
+        let sent = !self.uploading.load(Ordering::Relaxed);
+        let over = self.over.load(Ordering::Relaxed);
+        let can = goes_on && sent && !over && fault == Fault::Timeout;
+        if !can || self.phase() != HEAD || self.told.load(Ordering::Relaxed) > 0 {
+            return false;
+        }
+        self.told.store(self.now().max(1), Ordering::Relaxed);
+        true
+    }
+
+    /// Whether the attempt has to let go now: said once.
+    #[must_use]
+    pub fn lets_go(&self) -> bool {
+        self.told.load(Ordering::Relaxed) > 0 && !self.let_go.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether it did.
+    pub(super) fn was_let_go(&self) -> bool {
+        self.let_go.load(Ordering::Relaxed)
+    }
+
+    /// How much time is left up to the head of an answer; none = any.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let times = self.times()?;
+        let total = times.total.map(millis);
+        let sent = self.sent.load(Ordering::Relaxed);
+        let head = (total.is_none() && sent > 0).then(|| sent + millis(times.total_to_head));
+        let deadline = Some(self.deadline.load(Ordering::Relaxed));
+        let deadline = deadline.filter(|deadline| *deadline < u64::MAX);
+        let due = earlier(earlier(total, head), deadline)?;
+        Some(Duration::from_millis(due.saturating_sub(self.now())))
     }
 
     /// The head of the answer is here.
@@ -276,12 +354,21 @@ impl Watch {
             return Ok(Instant::now() + SOMETIMES);
         }
         let now = self.now();
+        let told = self.told.load(Ordering::Relaxed);
+        if told > 0 && self.phase() == HEAD {
+            let due = told + millis(LETTING_GO);
+            return if due > now {
+                Ok(self.started + Duration::from_millis(due))
+            } else {
+                Err(Fault::Timeout)
+            };
+        }
         // What a tunnel carries has a pace of its own.
         let client = self.client_due().filter(|_| self.phase() != TUNNEL);
         if let Some((_, fault)) = client.filter(|(due, _)| *due <= now) {
             return Err(fault);
         }
-        let Some(times) = self.times.get() else {
+        let Some(times) = self.times() else {
             return Ok(Instant::now() + SOON);
         };
         let deadline = Some(self.deadline.load(Ordering::Relaxed));

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use super::action::{Redirection, Response};
 use super::addresses;
 use super::admin;
+use super::breakers::Breakers;
 use super::conflicts::{shadowed, tie};
 use super::environments;
 use super::lists;
@@ -18,12 +18,12 @@ use super::{
 use crate::base::net::NetSet;
 use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::config::document::{self, Document, Named};
-use crate::link::{Clause, Env, Names, RouteFacts};
-use crate::policy::Specs;
+use crate::link::{Names, RouteFacts};
+use crate::policy::fallback::{self, UpstreamNamed};
 use crate::policy::log::HIDDEN;
 use crate::router::{Builder, HostPattern, PathParser, Router};
 use crate::telemetry::Hidden;
-use crate::upstream::{Security, Upstream};
+use crate::upstream::{Breaker, Security, Upstream};
 
 /// Compiles `document`. Mistakes go to `problems`; with an error among them there is no plan.
 #[must_use]
@@ -64,6 +64,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
         document::Threads::Auto => None,
         document::Threads::Count(count) => Some(count),
     };
+    let route_breakers = std::mem::take(&mut compiler.breakers);
     Some(Plan {
         generation: 1,
         threads,
@@ -78,6 +79,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
         admin,
         telemetry,
         places: HashMap::new(),
+        route_breakers,
         upstream_metrics: std::sync::OnceLock::new(),
     })
 }
@@ -91,12 +93,15 @@ fn group(name: &str) -> u64 {
 
 type Environments = Vec<(String, String, BTreeMap<usize, usize>)>;
 
-struct Compiler<'a> {
-    document: &'a Document,
-    upstreams: &'a [Arc<Upstream>],
+pub(super) struct Compiler<'a> {
+    pub(super) document: &'a Document,
+    pub(super) upstreams: &'a [Arc<Upstream>],
     by_name: HashMap<&'a str, usize>,
-    names: Names,
-    problems: &'a mut Problems,
+    pub(super) names: Names,
+    /// Upstreams that environments put in the place of others: pairs of numbers.
+    pub(super) swaps: Vec<(usize, usize)>,
+    pub(super) breakers: Vec<Arc<Breaker>>,
+    pub(super) problems: &'a mut Problems,
 }
 
 impl<'a> Compiler<'a> {
@@ -116,11 +121,19 @@ impl<'a> Compiler<'a> {
         names.insert(HIDDEN, Hidden::new(&authentication.hidden(document)));
         authentication.name(document, &mut names);
         lists::compile(document, &mut names, problems);
+        for (item, upstream) in document.upstreams.iter().zip(upstreams) {
+            names.insert(&item.name, UpstreamNamed(Some(Arc::clone(upstream))));
+        }
+        for name in &document.refused.upstreams {
+            names.insert(name, UpstreamNamed(None));
+        }
         Self {
             document,
             upstreams,
             by_name,
             names,
+            swaps: Vec::new(),
+            breakers: Vec::new(),
             problems,
         }
     }
@@ -132,6 +145,8 @@ impl<'a> Compiler<'a> {
                 used.insert(name);
             }
         }
+        let fallbacks = self.document.fallbacks();
+        used.extend(fallbacks.flat_map(fallback::Spec::upstreams));
         used.extend(
             self.document
                 .environments
@@ -175,7 +190,7 @@ impl<'a> Compiler<'a> {
         matchings
     }
 
-    fn upstream(
+    pub(super) fn upstream(
         &mut self,
         name: &str,
         problem_at: impl FnOnce(String) -> Problem,
@@ -214,6 +229,8 @@ impl<'a> Compiler<'a> {
                 let to = self.upstream(to, |what| Problem::error("E031", place.clone(), what));
                 swap.extend(from.zip(to));
             }
+            self.swaps
+                .extend(swap.iter().map(|(from, to)| (*from, *to)));
             swaps.push(swap);
         }
         environments::twins(document, self.problems)
@@ -356,6 +373,7 @@ impl<'a> Compiler<'a> {
             chain,
             action: Action::NotFound,
             params: Box::default(),
+            breakers: Breakers::default(),
             metrics: std::sync::OnceLock::new(),
         });
         let router = self.router(builder, &numbers)?;
@@ -407,77 +425,6 @@ impl<'a> Compiler<'a> {
                 }
                 None
             }
-        }
-    }
-
-    fn route(
-        &mut self,
-        route: &document::Route,
-        facts: &RouteFacts,
-        inherited: &Specs,
-    ) -> Option<Route> {
-        let mut specs = route.policies.or(inherited);
-        let action = self.action(route, facts);
-        let proxied = matches!(action, Some(Action::Proxy(..)));
-        if proxied && specs.response.spec().is_none() {
-            // Addresses of the upstream are rewritten also where nobody asked for it.
-            specs.response = Clause::On(Arc::default(), route.place.key("response"));
-        }
-        let mut found = Problems::default();
-        let chain = specs.compile(&self.names, facts, &mut found);
-        self.problems.absorb(found);
-        Some(Route {
-            name: route.name.as_str().into(),
-            place: route.place.clone(),
-            chain,
-            action: action?,
-            params: facts
-                .params
-                .iter()
-                .map(|name| name.as_str().into())
-                .collect(),
-            metrics: std::sync::OnceLock::new(),
-        })
-    }
-
-    fn action(&mut self, route: &document::Route, facts: &RouteFacts) -> Option<Action> {
-        let mut found = Problems::default();
-        let action = match &route.action {
-            document::Action::Upstream(name) => {
-                let place = route.place.key("upstream");
-                let number = self.upstream(name, |what| Problem::error("E031", place, what))?;
-                let upstream = self.upstreams.get(number)?;
-                Some(Action::Proxy(number, Arc::clone(upstream)))
-            }
-            document::Action::Redirect(redirect) => {
-                let place = route.place.key("redirect");
-                let mut env = self.env(facts, &place, &mut found);
-                Redirection::compile(redirect, &mut env).map(Action::Redirect)
-            }
-            document::Action::Respond(respond) => {
-                let place = route.place.key("respond");
-                let file = self.document.files.get(&place.key("file"));
-                let mut env = self.env(facts, &place, &mut found);
-                let response = Response::compile(respond, file, &mut env);
-                response.map(|response| Action::Respond(Box::new(response)))
-            }
-        };
-        self.problems.absorb(found);
-        action
-    }
-
-    fn env<'e>(
-        &'e self,
-        route: &'e RouteFacts,
-        place: &'e Place,
-        problems: &'e mut Problems,
-    ) -> Env<'e> {
-        let names = &self.names;
-        Env {
-            names,
-            route,
-            place,
-            problems,
         }
     }
 }

@@ -4,6 +4,7 @@ mod action;
 mod addresses;
 mod admin;
 mod authentication;
+mod breakers;
 mod certificates;
 mod clients;
 mod compile;
@@ -14,6 +15,7 @@ mod lists;
 mod matching;
 mod pages;
 mod request_tests;
+mod routes;
 mod staples;
 #[cfg(test)]
 mod tests;
@@ -24,10 +26,11 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-pub use action::{Redirection, Response};
+pub use action::Redirection;
 pub use admin::AdminDoors;
 use arc_swap::ArcSwap;
 pub use authentication::Authentication;
+use breakers::Breakers;
 pub use clients::Clients;
 pub use compile::compile;
 pub use entrance::{Balancers, Entrance};
@@ -38,10 +41,10 @@ use crate::base::net::{ListenAddress, NetSet};
 use crate::base::problem::Place;
 use crate::base::task::{Spawner, TaskGuard};
 use crate::config::document::{Drain, Overload};
-use crate::policy::Chain;
+use crate::policy::{Chain, Response};
 use crate::router::{HostPattern, Router};
 use crate::telemetry::{self, RouteMetrics, Telemetry, UpstreamMetrics};
-use crate::upstream::{Names, Outside, Prober, Upstream};
+use crate::upstream::{Breaker, Names, Outside, Prober, Upstream};
 
 /// So many listeners, with those that were taken away while the gateway runs.
 const LISTENERS_MAX: usize = 1024;
@@ -77,6 +80,8 @@ pub struct Plan {
     pub telemetry: telemetry::Spec,
     /// Where routes and their clauses stand, as `file:line:col`: only read when somebody asks.
     pub places: HashMap<Place, String>,
+    /// The breakers of routes, each once.
+    route_breakers: Vec<Arc<Breaker>>,
     upstream_metrics: OnceLock<Box<[UpstreamMetrics]>>,
 }
 
@@ -163,6 +168,7 @@ pub struct Route {
     pub action: Action,
     /// The names of its path's parameters, in order.
     pub params: Box<[Box<str>]>,
+    breakers: Breakers,
     metrics: OnceLock<RouteMetrics>,
 }
 
@@ -268,6 +274,7 @@ impl Plan {
                 upstream.inherit(before);
             }
         }
+        self.inherit_breakers(old);
         staples::inherit(self, old);
         Ok(())
     }

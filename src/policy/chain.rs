@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{BodyChanges, Policy, log};
+use super::{BodyChanges, Policy, circuit_breaker, fallback, log, retries};
 use crate::base::net::NetList;
 use crate::base::problem::Place;
 use crate::call::Outside;
@@ -18,6 +18,10 @@ pub struct Chain {
     on_response: bool,
     /// The clauses that need whole bodies.
     called_by: Box<[&'static str]>,
+    /// Which of them says when requests are sent again.
+    retries: Option<usize>,
+    /// Which of them says what comes where the upstream fails.
+    fallback: Option<usize>,
 }
 
 /// Notes what a policy decided; says whether the next has its turn.
@@ -40,6 +44,8 @@ impl Chain {
         let (policies, places): (Vec<_>, Vec<_>) = policies.into_iter().unzip();
         let on_request = policies.iter().any(Policy::on_request_wanted);
         let on_response = policies.iter().any(Policy::on_response_wanted);
+        let retries = policies.iter().position(|it| it.retries().is_some());
+        let fallback = policies.iter().position(|it| it.fallback().is_some());
         let called_by: Vec<&'static str> = [
             (
                 "request.body",
@@ -59,6 +65,8 @@ impl Chain {
             on_request,
             on_response,
             called_by: called_by.into(),
+            retries,
+            fallback,
         }
     }
 
@@ -187,6 +195,24 @@ impl Chain {
     /// The files of networks that its policies look into.
     pub fn lists(&self) -> impl Iterator<Item = &Arc<NetList>> {
         self.policies.iter().flat_map(Policy::lists)
+    }
+
+    /// When requests are sent again, where the route says so.
+    #[must_use]
+    pub fn retries(&self) -> Option<&retries::Retries> {
+        self.policies.get(self.retries?)?.retries()
+    }
+
+    /// What comes where the upstream fails.
+    #[must_use]
+    pub fn fallback(&self) -> Option<&fallback::Fallback> {
+        self.policies.get(self.fallback?)?.fallback()
+    }
+
+    /// When nothing is sent, where the route says so. Asked when a config is compiled.
+    #[must_use]
+    pub fn circuit_breaker(&self) -> Option<&circuit_breaker::CircuitBreaker> {
+        self.policies.iter().find_map(Policy::circuit_breaker)
     }
 
     /// The key of the policy with place `index`.

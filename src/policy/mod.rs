@@ -4,25 +4,30 @@ mod body;
 mod chain;
 mod headers;
 mod origin;
+mod respond;
 mod stage;
 
 pub mod access;
 pub mod auth;
 pub mod body_limits;
+pub mod circuit_breaker;
 pub mod compression;
 pub mod cors;
 pub mod csrf;
+pub mod fallback;
 pub mod lifecycle;
 pub mod log;
 pub mod maintenance;
 pub mod request;
 pub mod response;
+pub mod retries;
 pub mod security_headers;
 pub mod timeouts;
 pub mod websocket;
 
 pub use body::BodyChanges;
 pub use chain::Chain;
+pub use respond::{Respond, Response};
 pub use stage::Stage;
 
 use std::future::{Future, ready};
@@ -92,6 +97,21 @@ pub trait Hooks: Send + Sync {
         &[]
     }
 
+    /// When its requests are sent again.
+    fn retries(&self) -> Option<&retries::Retries> {
+        None
+    }
+
+    /// When nothing of the route is sent.
+    fn circuit_breaker(&self) -> Option<&circuit_breaker::CircuitBreaker> {
+        None
+    }
+
+    /// What its clients get where the upstream fails.
+    fn fallback(&self) -> Option<&fallback::Fallback> {
+        None
+    }
+
     /// Says what is written down of a request.
     fn on_record(&self) -> Option<&log::Log> {
         None
@@ -134,9 +154,16 @@ macro_rules! policies {
                     let policy = spec.compile(&mut env).map(Policy::$Kind);
                     policies.extend(policy.map(|policy| (policy, place.clone())));
                 })*
-                // The one clause whose `none` is more than nothing.
+                // The clauses whose `none` is more than nothing.
                 if matches!(self.log, Clause::Off) {
                     policies.push((Policy::Log(log::Log::off()), crate::base::problem::Place::root()));
+                }
+                if matches!(self.retries, Clause::Off) {
+                    policies.push((Policy::Retries(retries::Retries::off()), crate::base::problem::Place::root()));
+                }
+                if matches!(self.circuit_breaker, Clause::Off) {
+                    let off = circuit_breaker::CircuitBreaker::off();
+                    policies.push((Policy::CircuitBreaker(off), crate::base::problem::Place::root()));
                 }
                 Chain::new(policies)
             }
@@ -211,6 +238,15 @@ macro_rules! policies {
             fn lists(&self) -> &[Arc<NetList>] {
                 match self { $(Self::$Kind(policy) => policy.lists(),)* }
             }
+            fn retries(&self) -> Option<&retries::Retries> {
+                match self { $(Self::$Kind(policy) => policy.retries(),)* }
+            }
+            fn circuit_breaker(&self) -> Option<&circuit_breaker::CircuitBreaker> {
+                match self { $(Self::$Kind(policy) => policy.circuit_breaker(),)* }
+            }
+            fn fallback(&self) -> Option<&fallback::Fallback> {
+                match self { $(Self::$Kind(policy) => policy.fallback(),)* }
+            }
             fn on_record(&self) -> Option<&log::Log> {
                 match self { $(Self::$Kind(policy) => policy.on_record(),)* }
             }
@@ -229,6 +265,9 @@ policies! {
     body_limits: BodyLimits,
     websocket: Websocket,
     timeouts: Timeouts,
+    retries: Retries,
+    circuit_breaker: CircuitBreaker,
+    fallback: Fallback,
     request: Request,
     compression: Compression,
     response: Response,

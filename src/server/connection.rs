@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use pingora::apps::HttpServerApp;
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
+use smallvec::SmallVec;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -32,9 +33,10 @@ use crate::exchange::{
     leading_empty_lines,
 };
 use crate::flow::{raw_answer, read_head, to_bytes};
-use crate::gateway::{Proxy, Rest, Signals, State, rest_of};
+use crate::gateway::{Kept, Proxy, Rest, Signals, State, rest_of};
 use crate::plan::{Clients, PlanHandle};
 use crate::telemetry::{Record, Recording, Telemetry};
+use crate::upstream::Tries;
 
 /// How long a WebSocket that has to end may take to say so.
 const GOODBYE: Duration = Duration::from_millis(250);
@@ -239,6 +241,15 @@ pub(super) fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box
         interim: 0,
         clock: Arc::clone(&shared.clock),
         attempt: None,
+        passage: None,
+        tried: SmallVec::new(),
+        tries: Tries::default(),
+        kept: Kept::default(),
+        pause: None,
+        decided: None,
+        instead: None,
+        last_good: None,
+        dead: 0,
     })
 }
 

@@ -21,6 +21,13 @@ pub(super) async fn within<T>(watch: &Watch, work: impl Future<Output = T>) -> R
             // Looked at after the work had its turn: only then it is known what it waits for, and until when.
             let due = match watch.due() {
                 Ok(due) => due,
+                Err(fault) if watch.tells_to_let_go(fault) => {
+                    // What follows may be there at once.
+                    if let Poll::Ready(done) = work.as_mut().poll(cx) {
+                        return Poll::Ready(Ok(done));
+                    }
+                    continue;
+                }
                 Err(fault) => return Poll::Ready(Err(fault)),
             };
             match timer.as_mut().as_pin_mut() {

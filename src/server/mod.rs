@@ -2,6 +2,7 @@
 
 mod arrival;
 mod body;
+mod breakers;
 mod caps;
 mod close;
 mod conduct;
@@ -169,6 +170,9 @@ pub async fn start(
     })
 }
 
+/// No request takes more turns through Pingora, whatever it tries in each.
+const TURNS_MAX: usize = 128;
+
 /// The request path, with the connections to upstreams that it keeps.
 fn proxy(telemetry: &Arc<Telemetry>) -> Proxy {
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
@@ -177,7 +181,8 @@ fn proxy(telemetry: &Arc<Telemetry>) -> Proxy {
     let conf = ServerConf {
         threads,
         upstream_keepalive_pool_size: POOL_SIZE.min(idle / threads.max(1)).max(1),
-        max_retries: 4,
+        // The request path counts them itself: attempts, addresses of a name, connections that turned out to be dead.
+        max_retries: TURNS_MAX,
         ..ServerConf::default()
     };
     let gateway = Gateway {

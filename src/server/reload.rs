@@ -7,9 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use async_trait::async_trait;
 use serde_json::{Value as Json, json};
 
+use super::breakers;
 use super::sockets::Sockets;
 use crate::base::clock::SharedClock;
-use crate::base::control::{Control, Duty, Question, Reloaded, Tests};
+use crate::base::control::{BreakerWish, Control, Duty, Question, Reloaded, Tests};
 use crate::base::problem::suggest;
 use crate::base::task::Spawner;
 use crate::config;
@@ -305,6 +306,29 @@ impl Control for Reloader {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    fn observe(&self) {
+        let plan = self.parts.plans.load();
+        let states = breakers::states(&plan, self.parts.clock.instant());
+        let upstreams = plan.upstreams.iter();
+        let crowds = upstreams.filter_map(|upstream| {
+            let permits = upstream.resilience().permits()?;
+            Some((&**upstream.name(), permits.crowd()))
+        });
+        let crowds: Vec<_> = crowds.collect();
+        self.parts.telemetry.observe(&states, &crowds);
+    }
+
+    fn breakers(&self) -> Json {
+        let plan = self.parts.plans.load();
+        let now = self.parts.clock.instant();
+        Json::Array(plan.breakers().map(|it| breakers::told(it, now)).collect())
+    }
+
+    fn set_breaker(&self, name: &str, wish: BreakerWish) -> Option<Json> {
+        let plan = self.parts.plans.load();
+        breakers::set(&plan, name, wish, self.parts.clock.instant())
     }
 
     fn status(&self) -> Json {

@@ -133,6 +133,13 @@ impl StreamLoan {
 
     /// The client gave the stream up.
     fn poll_reset(&mut self, cx: &mut Context<'_>) -> Poll<Result<Reason>> {
+        if self.signals.watch.lets_go() {
+            // Pingora lets go of an attempt when its client fails: the client stays, and so does the request.
+            return Poll::Ready(Error::e_explain(
+                ErrorType::ReadTimedout,
+                "no answer in time",
+            ));
+        }
         if let Some(body) = self.body.as_mut() {
             let reset = body.poll_reset(cx);
             return reset.map_err(|error| gone(error).into_down());

@@ -236,6 +236,10 @@ impl AsyncRead for ClientStream {
             return this.poll_hear(cx, buf);
         }
         if this.end.is_reached() && !tunnel {
+            if this.signals.watch.lets_go() {
+                // Pingora lets go of an attempt when its client fails: the client stays, and so does the request.
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
             return this.poll_leaving(cx);
         }
         let before = buf.filled().len();

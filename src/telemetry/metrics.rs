@@ -10,6 +10,7 @@ use prometheus::{
 };
 
 use super::connections::{ConnectionMetrics, ListenerMetrics};
+use super::resilience::ResilienceMetrics;
 use super::spec::MetricsSpec;
 use super::targets::TargetMetrics;
 use super::tls::{OcspMetrics, TlsCounters};
@@ -19,11 +20,12 @@ use crate::exchange::{Fault, GRPC_CODES};
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// How an attempt at a target can fail.
-const FAILURES: [Fault; 9] = [
+const FAILURES: [Fault; 10] = [
     Fault::ConnectFailure,
     Fault::ConnectTimeout,
     Fault::TlsFailure,
     Fault::Reset,
+    Fault::RefusedStream,
     Fault::Timeout,
     Fault::ProtocolError,
     Fault::ResponseTooLarge,
@@ -44,6 +46,8 @@ pub(super) struct Metrics {
     upstream_reused: IntCounterVec,
     upstream_retries: IntCounterVec,
     pub(super) targets: TargetMetrics,
+    upstream_exhausted: IntCounterVec,
+    pub(super) resilience: ResilienceMetrics,
     pub(super) connections: ConnectionMetrics,
     tls: TlsCounters,
     pub(super) config: ConfigMetrics,
@@ -82,6 +86,7 @@ pub struct UpstreamMetrics {
     connections: IntCounter,
     reused: IntCounter,
     retries: IntCounter,
+    exhausted: IntCounter,
 }
 
 impl Metrics {
@@ -140,6 +145,11 @@ impl Metrics {
                 "Attempts at targets after the first of a request",
             )?,
             targets: TargetMetrics::new(&register)?,
+            upstream_exhausted: of_upstream(
+                "doorward_upstream_retry_budget_exhausted_total",
+                "Requests that were not sent again because too many were",
+            )?,
+            resilience: ResilienceMetrics::new(&register)?,
             connections: ConnectionMetrics::new(&register)?,
             tls: TlsCounters::new(&register)?,
             dropped: registered(
@@ -215,6 +225,7 @@ impl Metrics {
             connections: self.upstream_connections.with_label_values(&[name]),
             reused: self.upstream_reused.with_label_values(&[name]),
             retries: self.upstream_retries.with_label_values(&[name]),
+            exhausted: self.upstream_exhausted.with_label_values(&[name]),
         }
     }
 
@@ -230,6 +241,8 @@ impl Metrics {
         drop(self.upstream_connections.remove_label_values(&[name]));
         drop(self.upstream_reused.remove_label_values(&[name]));
         drop(self.upstream_retries.remove_label_values(&[name]));
+        drop(self.upstream_exhausted.remove_label_values(&[name]));
+        self.resilience.forget(name);
     }
 
     pub(super) fn listener(&self, name: &str) -> ListenerMetrics {
@@ -382,5 +395,10 @@ impl UpstreamMetrics {
     /// A request is tried once more.
     pub fn retried(&self) {
         self.retries.inc();
+    }
+
+    /// A request would be tried once more, but too many are.
+    pub fn exhausted(&self) {
+        self.exhausted.inc();
     }
 }

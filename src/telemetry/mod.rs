@@ -5,6 +5,7 @@ mod asks;
 mod connections;
 mod metrics;
 mod process;
+mod resilience;
 mod sample;
 mod spec;
 mod targets;
@@ -26,7 +27,7 @@ pub use spec::{AccessLogFormat, AccessLogSpec, Level, LogFormat, LogSpec, Metric
 pub use tls::{OcspMetrics, OcspResult};
 
 use crate::exchange::{Exchange, Fault};
-use crate::upstream::Observer;
+use crate::upstream::{Crowd, Observer};
 use metrics::Metrics;
 use throttle::Throttle;
 
@@ -74,6 +75,13 @@ impl Telemetry {
         prometheus::TextEncoder::new()
             .encode_to_string(&self.metrics.gather())
             .unwrap_or_default()
+    }
+
+    /// What is only looked at when metrics are read: the state of each breaker by route and upstream, and how many are under way
+    /// at upstreams that have a limit.
+    pub fn observe(&self, breakers: &[(String, String, i64)], crowds: &[(&str, Crowd)]) {
+        self.metrics.resilience.breakers(breakers);
+        self.metrics.resilience.crowds(crowds);
     }
 
     /// The metrics of the route `name`.

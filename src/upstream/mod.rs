@@ -1,14 +1,21 @@
 //! Where requests go: a group of targets with one name, and the choice among them.
 
 mod balance;
+mod breaker;
+mod breaker_spec;
+mod budget;
 mod choosing;
+mod condition;
 mod discovery;
 mod ejecting;
 mod health;
 mod member;
 mod patient;
+mod permits;
 mod ready;
+mod resilience;
 mod resolve;
+mod retry;
 mod secure;
 mod spec;
 mod sticky;
@@ -26,8 +33,12 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 
+pub use breaker::{Breaker, BreakerState, Fared, Ticket, Told, Wish};
+pub use breaker_spec::BreakerSpec;
+pub use budget::Budget;
 use choosing::Choosing;
 pub use choosing::{HashSpec, LoadBalancing};
+pub use condition::{Condition, Conditions};
 pub use discovery::Target;
 use discovery::Written;
 use ejecting::Ejecting;
@@ -37,9 +48,12 @@ pub use health::{ExpectSpec, HealthCheckSpec, Prober, StatusRange};
 use member::Live;
 pub use member::{Health, Member, Observer, Tally};
 pub use patient::for_upgrade;
+pub use permits::{ConcurrencySpec, Crowd, Permit, Permits};
 use ready::Ready;
 pub use ready::{Ask, Outcome, Picked};
+pub use resilience::Resilience;
 pub use resolve::{Found, NameError, Names, SystemNames};
+pub use retry::{Again, Broke, Retries, RetriesSpec, Tries};
 use secure::Manner;
 pub use secure::{Security, check_proof};
 pub use spec::{Defaults, Protocol, Setting, Spec, TargetSpec, TlsSpec, Verify};
@@ -77,6 +91,7 @@ pub struct Upstream {
     /// A shorter time to live is taken for this.
     ttl_min: Duration,
     timeouts: Timeouts,
+    resilience: Resilience,
 }
 
 /// What an upstream needs of the world to be started.
@@ -152,6 +167,7 @@ impl Upstream {
                 .timeouts
                 .on()
                 .map_or_else(Timeouts::default, TimeoutsSpec::compile),
+            resilience: Resilience::new(&name.into(), spec),
         }
     }
 
@@ -180,6 +196,12 @@ impl Upstream {
         &self.timeouts
     }
 
+    /// What holds where it fails.
+    #[must_use]
+    pub const fn resilience(&self) -> &Resilience {
+        &self.resilience
+    }
+
     /// The authorities written for the targets: what a target may call itself in a `Location`.
     pub fn authorities(&self) -> impl Iterator<Item = &str> {
         self.targets.iter().map(|written| &*written.authority)
@@ -197,6 +219,7 @@ impl Upstream {
     /// Takes over what lives behind the name in another generation of this upstream: addresses of names, and how each target
     /// stands. A target that is new begins now.
     pub fn inherit(&self, before: &Self) {
+        self.resilience.inherit(&before.resilience);
         let Some(live) = before.live.get() else {
             return;
         };
@@ -293,6 +316,13 @@ impl Upstream {
             return "sticky: by the client's cookie, while that target is well".to_owned();
         }
         self.choosing.words()
+    }
+
+    /// Whether there is somebody to be asked who is not among `tried`.
+    #[must_use]
+    pub fn has_other(&self, tried: &[Arc<Member>]) -> bool {
+        let ready = self.ready.load();
+        ready.as_ref().is_some_and(|ready| ready.has_other(tried))
     }
 
     /// Whether all its targets speak HTTP/2.

@@ -103,6 +103,18 @@ impl Ready {
         self.first.panics
     }
 
+    /// Whether there is somebody who is not among `tried`.
+    pub(super) fn has_other(&self, tried: &[Arc<Member>]) -> bool {
+        let reserve = self.reserve.iter().flat_map(|set| &set.targets);
+        let mut all = self.first.targets.iter().chain(reserve);
+        all.any(|target| {
+            let member = target.member();
+            !member.is_out()
+                && !member.is_drained()
+                && !tried.iter().any(|tried| Arc::ptr_eq(tried, member))
+        })
+    }
+
     /// Chooses; the request counts as the target's from now on.
     pub(super) fn choose(self: Arc<Self>, ask: &Ask<'_>) -> Option<Picked> {
         let fit = |set: &Set, target: &Target| {
@@ -235,6 +247,12 @@ impl Picked {
             Of::Reserve => self.ready.reserve.as_ref(),
         };
         set?.targets.get(self.index).map(|target| &**target)
+    }
+
+    /// The member of the upstream that it is.
+    #[must_use]
+    pub fn member(&self) -> Option<Arc<Member>> {
+        Some(Arc::clone(self.target()?.member()))
     }
 
     /// The head of the answer was here after so long.

@@ -10,7 +10,10 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{HealthCheckSpec, LoadBalancing, OutlierSpec, StickySpec, TimeoutsSpec};
+use super::{
+    BreakerSpec, ConcurrencySpec, HealthCheckSpec, LoadBalancing, OutlierSpec, RetriesSpec,
+    StickySpec, TimeoutsSpec,
+};
 use crate::base::net::{TargetScheme, TargetUrl};
 use crate::base::problem::Place;
 use crate::base::units::{Share, Span};
@@ -45,6 +48,15 @@ pub struct Spec {
     /// How long the steps of a request may take. `none` turns an inherited one off: then the defaults hold.
     #[serde(default, skip_serializing_if = "Setting::is_absent")]
     pub timeouts: Setting<TimeoutsSpec>,
+    /// When a request that failed is sent again. Default: what reached nobody or broke before its answer, once. `none`: never.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub retries: Setting<RetriesSpec>,
+    /// When nothing is sent for a while, because too much fails. Default: never.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub circuit_breaker: Setting<BreakerSpec>,
+    /// How many requests are under way at a time. Default: any number.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub concurrency: Setting<ConcurrencySpec>,
     /// What is spoken: `http1`, `http2` (by TLS), `h2c` (HTTP/2 without TLS). Default: by the URL's scheme, `http1` for `https`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
@@ -75,6 +87,15 @@ pub struct Defaults {
     /// How long the steps of a request may take.
     #[serde(default, skip_serializing_if = "Setting::is_absent")]
     pub timeouts: Setting<TimeoutsSpec>,
+    /// When a request that failed is sent again.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub retries: Setting<RetriesSpec>,
+    /// When nothing is sent for a while, because too much fails.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub circuit_breaker: Setting<BreakerSpec>,
+    /// How many requests are under way at each upstream at a time.
+    #[serde(default, skip_serializing_if = "Setting::is_absent")]
+    pub concurrency: Setting<ConcurrencySpec>,
 }
 
 impl Spec {
@@ -121,6 +142,15 @@ impl Spec {
         }
         self.slow_start = self.slow_start.or(defaults.slow_start);
         self.panic_threshold = self.panic_threshold.or(defaults.panic_threshold);
+        if self.retries.is_absent() {
+            self.retries.clone_from(&defaults.retries);
+        }
+        if self.circuit_breaker.is_absent() {
+            self.circuit_breaker.clone_from(&defaults.circuit_breaker);
+        }
+        if self.concurrency.is_absent() {
+            self.concurrency.clone_from(&defaults.concurrency);
+        }
     }
 }
 

@@ -36,7 +36,9 @@ examples! {
     auth,
     bodies,
     body_limits,
+    circuit_breaker,
     compression,
+    concurrency,
     cors,
     csrf,
     defaults,
@@ -44,6 +46,7 @@ examples! {
     environments,
     errors,
     expressions,
+    fallback,
     food_delivery,
     grpc,
     headers,
@@ -60,6 +63,7 @@ examples! {
     request_tests,
     respond,
     response,
+    retries,
     rewrite,
     routing_conditions,
     routing_hosts,
@@ -590,6 +594,78 @@ mod exercises {
         gate.open();
         ask(&gateway, "/v1/orders/7", &[]).expect(200);
         ask(&gateway, "/v1/reports", &[]).expect(200);
+    }
+
+    pub(super) fn circuit_breaker(example: Example) {
+        let orders = Origin::answer(|_| Reply::fixed(500, &[], "bad"));
+        let gateway = example.target(3001, &orders).start();
+        for _ in 0..3 {
+            ask(&gateway, "/v1/reports", &[]).expect(500);
+        }
+        let open = ask(&gateway, "/v1/reports", &[]).expect(503);
+        assert_eq!(open.header("retry-after"), Some("60"));
+        for _ in 0..20 {
+            ask(&gateway, "/v1/orders/7", &[]).expect(500);
+        }
+        let open = ask(&gateway, "/v1/orders/7", &[]).expect(503);
+        assert_eq!(open.header("retry-after"), Some("15"));
+        ask(&gateway, "/v1/health", &[]).expect(500);
+        assert_eq!(orders.count(), 24);
+    }
+
+    pub(super) fn concurrency(example: Example) {
+        let gate = Gate::new();
+        let held = gate.clone();
+        let orders = Origin::answer(move |_| Reply::ok("an order").after(&held));
+        let search = named("search");
+        let example = example.target(3001, &orders).target(3002, &search);
+        let gateway = example.start();
+        let mut clients: Vec<_> = (0..2).map(|_| gateway.client()).collect();
+        for client in &mut clients {
+            client.send_request("GET", "/v1/orders/7", &[("Host", "a.test")], b"");
+        }
+        orders.wait_for(2);
+        let mut third = gateway.client();
+        third.send_request("GET", "/v1/orders/7", &[("Host", "a.test")], b"");
+        for _ in 0..20 {
+            ask(&gateway, "/v1/search", &[]).expect(200);
+        }
+        assert_eq!(orders.count(), 2);
+        gate.open();
+        for client in clients.iter_mut().chain([&mut third]) {
+            client.response("GET").expect(200);
+        }
+    }
+
+    pub(super) fn fallback(example: Example) {
+        let (orders, spare) = (
+            Origin::answer(|_| Reply::fixed(500, &[], "bad")),
+            Origin::answer(|request| match request.path.as_str() {
+                "/v1/orders/7" => Reply::ok("spare"),
+                _ => Reply::fixed(500, &[], "bad too"),
+            }),
+        );
+        let gateway = example.target(3001, &orders).target(3002, &spare).start();
+        let answer = ask(&gateway, "/v1/orders/7", &[]).expect(200);
+        assert_eq!(answer.header("gateway-fallback"), Some("upstream"));
+        let answer = ask(&gateway, "/v1/orders/8", &[]).expect(200);
+        assert_eq!(answer.header("gateway-fallback"), Some("respond"));
+        assert_eq!(answer.json()["note"], "from memory");
+    }
+
+    pub(super) fn retries(example: Example) {
+        let busy = || Origin::answer(|_| Reply::fixed(503, &[], "busy"));
+        let (bad, good, reports) = (busy(), named("good"), busy());
+        let example = example.target(3001, &bad).target(3002, &good);
+        let gateway = example.target(3003, &reports).start();
+        for _ in 0..2 {
+            ask(&gateway, "/v1/orders/7", &[]).expect(200);
+        }
+        assert_eq!(good.count(), 2);
+        ask(&gateway, "/v1/reports", &[]).expect(503);
+        assert_eq!(reports.count(), 2);
+        ask(&gateway, "/v1/reports/start", &[]).expect(503);
+        assert_eq!(reports.count(), 3);
     }
 
     pub(super) fn body_limits(example: Example) {
@@ -1127,7 +1203,9 @@ mod exercises {
     /// The story itself is told sentence by sentence in `mission.rs`.
     pub(super) fn food_delivery(example: Example) {
         let (orders, restaurants) = (named("orders"), named("restaurants"));
+        let backup = named("backup");
         let example = example.target(3001, &orders).target(3002, &restaurants);
+        let example = example.target(3003, &backup);
         let gateway = example.with_file("files/error.html").start();
         let host = ("Host", "api.food.example");
         let request = seen(

@@ -4,9 +4,7 @@
 //! - the token is asked of the auth service, and whoever is no `customer` is refused (authentication, authorization)
 //! - the orders service gets the id of the user (authentication)
 //! - 45 of this minute's 100 requests are shown, and the 101st is refused (limits)
-//! - the orders service is down: a backup answers, then the last good answer of this user, marked with its age, then a friendly
-//!   503 (health checks, fallback, cache)
-//! - the orders service is slow: 504 after one second (deadlines by config)
+//! - the orders service and its backup are down: the last good answer of this user, marked with its age (cache)
 //! - android, iOS and browser get three shapes of getOrder from one route (views)
 #![expect(
     clippy::unwrap_used,
@@ -14,9 +12,11 @@
     reason = "a test stops at the first thing that is not as expected"
 )]
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use super::support::{Gateway, Origin, Reply, Response, Setup, run_cli};
+use super::support::{Gate, Gateway, Origin, Reply, Response, Setup, free_port, run_cli};
 
 const HOST: (&str, &str) = ("Host", "api.food.example");
 const TOKEN: (&str, &str) = ("Authorization", "Bearer customer-7");
@@ -33,12 +33,19 @@ struct Story {
 }
 
 fn served(orders: Origin) -> Story {
+    // Nobody is there.
+    let nobody = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    served_with(orders, nobody)
+}
+
+fn served_with(orders: Origin, backup: SocketAddr) -> Story {
     let restaurants = Origin::answer(|_| Reply::ok("menu"));
     let text = std::fs::read_to_string(folder().join("food_delivery.yaml")).unwrap();
     let text = text
         .replace("127.0.0.1:8080", "127.0.0.1:0")
         .replace("127.0.0.1:3001", &orders.addr().to_string())
-        .replace("127.0.0.1:3002", &restaurants.addr().to_string());
+        .replace("127.0.0.1:3002", &restaurants.addr().to_string())
+        .replace("127.0.0.1:3003", &backup.to_string());
     let page = std::fs::read(folder().join("files/error.html")).unwrap();
     Story {
         gateway: Setup::new(&text).file("files/error.html", page).spawn(),
@@ -187,6 +194,44 @@ fn when_the_orders_service_is_down_the_words_are_friendly() {
 }
 
 #[test]
+fn when_the_orders_service_is_down_the_backup_answers() {
+    let backup = Origin::answer(|_| Reply::json(200, &serde_json::json!({ "id": 7 })));
+    let orders = Origin::answer(|_| Reply::fixed(500, &[], "broken"));
+    let story = served_with(orders, backup.addr());
+    let answer = story.ask("GET", "/orders/7", &[TOKEN], b"").expect(200);
+    assert_eq!(answer.json()["id"], 7);
+    assert_eq!(answer.header("gateway-fallback"), Some("upstream"));
+    assert_eq!(
+        backup.last().header("authorization"),
+        None,
+        "nor does it get the token"
+    );
+}
+
+#[test]
+fn when_the_backup_is_down_too_a_friendly_503_says_when_to_come_back() {
+    let orders = Origin::answer(|_| Reply::fixed(500, &[], "broken"));
+    let story = served(orders);
+    let answer = story.ask("GET", "/orders/7", &[TOKEN], b"").expect(503);
+    assert_eq!(answer.header("retry-after"), Some("30"));
+    assert_eq!(answer.header("gateway-fallback"), Some("respond"));
+    assert_eq!(answer.json()["title"], "The kitchen is busy");
+}
+
+#[test]
+fn when_the_orders_service_is_slow_it_is_504_after_one_second() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let story = served(Origin::answer(move |_| Reply::never(&held)));
+    let began = Instant::now();
+    story.ask("GET", "/orders", &[TOKEN], b"").expect(504);
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(1), "{took:?}");
+    assert!(took < Duration::from_secs(3), "{took:?}");
+    gate.open();
+}
+
+#[test]
 fn old_apps_are_told_that_their_time_ends() {
     let text = std::fs::read_to_string(folder().join("food_delivery.yaml")).unwrap();
     for (sunset, status) in [("2999-03-01", 200), ("2026-10-01", 410)] {
@@ -230,7 +275,7 @@ fn the_story_passes_its_own_tests() {
     let output = run_cli(&["test", "--config", "food_delivery.yaml"], &folder());
     assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
     assert!(
-        output.stdout.ends_with("7 passed, 0 failed\n"),
+        output.stdout.ends_with("9 passed, 0 failed\n"),
         "{}",
         output.stdout
     );

@@ -80,7 +80,14 @@ fn every_config_loads() {
     for block in blocks().iter().filter(|block| block.kind == "yaml") {
         let whole = if block.text.starts_with("- name:") {
             let spare = "- { name: spare, match: { path: /spare }, upstream: app }\n";
-            format!("{FRAME}{spare}{}", block.text)
+            // Some name a second upstream.
+            let frame = if block.text.contains("upstream: spare") {
+                let more = "app: { targets: [{ url: \"http://127.0.0.1:3000\" }] }, spare: ";
+                FRAME.replace("app: ", more)
+            } else {
+                FRAME.to_owned()
+            };
+            format!("{frame}{spare}{}", block.text)
         } else {
             block.text.clone()
         };
@@ -261,7 +268,7 @@ fn every_command_is_described() {
         );
         count += 1;
     }
-    assert_eq!(count, 14, "{verbs}");
+    assert_eq!(count, 15, "{verbs}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! Three small services: users, orders and recommendations, each on a port of its own.
+//! Four small services: users, orders, recommendations, and reviews, which often fail; each on a port of its own.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use http::{Method, Response, StatusCode};
@@ -43,7 +44,12 @@ pub(super) fn start() -> std::io::Result<Services> {
         .build()?;
     let spawner = Spawner::new(runtime.handle().clone());
     let mut addresses = Vec::new();
-    for kind in [Kind::Users, Kind::Orders, Kind::Recommendations] {
+    for kind in [
+        Kind::Users,
+        Kind::Orders,
+        Kind::Recommendations,
+        Kind::Reviews,
+    ] {
         let listener = runtime.block_on(TcpListener::bind(LOCAL))?;
         addresses.push((kind.name(), listener.local_addr()?));
         let key = uuid::Uuid::new_v4();
@@ -52,6 +58,7 @@ pub(super) fn start() -> std::io::Result<Services> {
             Arc::new(HttpServer::new_app(Service {
                 kind,
                 key: key.into_bytes(),
+                asked: AtomicU64::new(0),
             })),
             spawner.clone(),
         ));
@@ -84,6 +91,8 @@ enum Kind {
     Users,
     Orders,
     Recommendations,
+    /// Fails every other time.
+    Reviews,
 }
 
 impl Kind {
@@ -92,6 +101,7 @@ impl Kind {
             Self::Users => "users",
             Self::Orders => "orders",
             Self::Recommendations => "recommendations",
+            Self::Reviews => "reviews",
         }
     }
 }
@@ -100,6 +110,8 @@ struct Service {
     kind: Kind,
     /// Signs the tokens of the sample login; new with every start.
     key: [u8; 16],
+    /// How often it was asked.
+    asked: AtomicU64,
 }
 
 #[async_trait]
@@ -114,6 +126,7 @@ impl ServeHttp for Service {
             (Kind::Orders, _, ["orders", ""] | ["orders"]) => (StatusCode::OK, orders(query)),
             (Kind::Orders, _, ["orders", id]) => (StatusCode::OK, order(id, query)),
             (Kind::Recommendations, _, ["for", user]) => (StatusCode::OK, recommendations(user)),
+            (Kind::Reviews, _, ["reviews", product]) => self.reviews(product),
             _ => (StatusCode::NOT_FOUND, json!({ "error": "no such thing" })),
         };
         let body = format!("{body}\n").into_bytes();
@@ -145,6 +158,21 @@ impl Service {
                 json!({ "error": "no token" }),
             ),
         }
+    }
+}
+
+impl Service {
+    /// Good every other time; about biscuits nobody ever gets an answer.
+    fn reviews(&self, product: &str) -> (StatusCode, Json) {
+        let asked = self.asked.fetch_add(1, Ordering::Relaxed);
+        if product == "biscuits" || asked.is_multiple_of(2) {
+            let busy = json!({ "error": "busy" });
+            return (StatusCode::SERVICE_UNAVAILABLE, busy);
+        }
+        (
+            StatusCode::OK,
+            json!({ "product": product, "stars": 4, "text": "Warm and wet." }),
+        )
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Record<'a> {
     pub upstream_path: Option<&'a str>,
     /// The clause that decided what became of the request, by its key in the config.
     pub decided_by: &'a str,
+    /// What took the place of an upstream that failed, and why that was.
+    pub fallback: Option<(&'static str, &'static str)>,
     /// How many targets were tried.
     pub attempts: u16,
     /// Why there is no answer of an upstream: the fault's code.
@@ -95,6 +97,8 @@ pub const OWN_FIELDS: &[&str] = &[
     "network.protocol.version",
     "decided_by",
     "upstream.path",
+    "fallback",
+    "fallback.reason",
     "consumer",
     "level",
     "message",
@@ -144,13 +148,21 @@ impl Record<'_> {
             self.upstream.unwrap_or_default(),
         );
         own(&mut out, ",\"target\":\"", self.target.unwrap_or_default());
-        let path = self.upstream_path.unwrap_or_default();
-        text(&mut out, ",\"upstream.path\":\"", path);
+        text(
+            &mut out,
+            ",\"upstream.path\":\"",
+            self.upstream_path.unwrap_or(""),
+        );
         own(&mut out, ",\"decided_by\":\"", self.decided_by);
-        let error = self.error_type.unwrap_or_default();
-        own(&mut out, ",\"error.type\":\"", error);
-        let status = self.grpc_status.and_then(grpc_name);
-        let status = status.unwrap_or_default();
+        let (served, reason) = self.fallback.unwrap_or_default();
+        own(&mut out, ",\"fallback\":\"", served);
+        own(&mut out, ",\"fallback.reason\":\"", reason);
+        own(
+            &mut out,
+            ",\"error.type\":\"",
+            self.error_type.unwrap_or(""),
+        );
+        let status = self.grpc_status.and_then(grpc_name).unwrap_or_default();
         own(&mut out, ",\"rpc.response.status_code\":\"", status);
         let agent = hidden.header("user-agent", self.user_agent);
         let agent = agent.unwrap_or_default();
