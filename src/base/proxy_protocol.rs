@@ -140,6 +140,74 @@ fn ends<const N: usize>(body: &[u8]) -> Option<([u8; N], u16)> {
     Some((*address, u16::from_be_bytes(*port)))
 }
 
+/// Which version of the header is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// A line of text.
+    One,
+    /// Binary.
+    Two,
+}
+
+/// The header that says that a connection is `client`'s, which was made to `gateway`; without them it says that nothing is known.
+#[must_use]
+pub fn write(version: Version, ends: Option<(SocketAddr, SocketAddr)>) -> Vec<u8> {
+    let ends = ends.map(|(client, gateway)| {
+        let (from, to) = (canonical_ip(client.ip()), canonical_ip(gateway.ip()));
+        (from, client.port(), to, gateway.port())
+    });
+    match version {
+        Version::One => line(ends).into_bytes(),
+        Version::Two => binary(ends),
+    }
+}
+
+type Ends = (IpAddr, u16, IpAddr, u16);
+
+/// Section 2.1. Both addresses are of one family: where they are not, IPv6 has a form for those of IPv4.
+fn line(ends: Option<Ends>) -> String {
+    match ends {
+        None => "PROXY UNKNOWN\r\n".to_owned(),
+        Some((IpAddr::V4(from), port, IpAddr::V4(to), to_port)) => {
+            format!("PROXY TCP4 {from} {to} {port} {to_port}\r\n")
+        }
+        Some((from, port, to, to_port)) => {
+            let (from, to) = (wide(from), wide(to));
+            format!("PROXY TCP6 {from} {to} {port} {to_port}\r\n")
+        }
+    }
+}
+
+/// Section 2.2: PROXY, and a stream; LOCAL where nothing is known.
+fn binary(ends: Option<Ends>) -> Vec<u8> {
+    let (command, family, body) = match ends {
+        None => (0x20, 0, Vec::new()),
+        Some((IpAddr::V4(from), port, IpAddr::V4(to), to_port)) => {
+            let ends = [from.octets(), to.octets()].concat();
+            (0x21, 0x11, with_ports(ends, port, to_port))
+        }
+        Some((from, port, to, to_port)) => {
+            let ends = [wide(from).octets(), wide(to).octets()].concat();
+            (0x21, 0x21, with_ports(ends, port, to_port))
+        }
+    };
+    let length = u16::try_from(body.len()).unwrap_or(0).to_be_bytes();
+    [V2, &[command, family], &length, &body].concat()
+}
+
+fn with_ports(mut ends: Vec<u8>, from: u16, to: u16) -> Vec<u8> {
+    ends.extend(from.to_be_bytes());
+    ends.extend(to.to_be_bytes());
+    ends
+}
+
+const fn wide(ip: IpAddr) -> Ipv6Addr {
+    match ip {
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    }
+}
+
 /// Whether the extensions end where the header ends, and its checksum is right if there is one.
 fn extensions_hold(header: &[u8], begin: usize, extensions: &[u8]) -> bool {
     let (mut rest, mut at) = (extensions, begin);
@@ -333,6 +401,27 @@ mod tests {
             if let Header::Whole(length, _) = read(&bytes) {
                 prop_assert!(length <= bytes.len());
             }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_the_same() {
+        let all = [
+            ("192.0.2.1:51000", "198.51.100.7:443"),
+            ("[2001:db8::1]:51000", "[2001:db8::2]:443"),
+            ("[2001:db8::1]:1", "192.0.2.1:65535"),
+            ("192.0.2.1:0", "[2001:db8::2]:443"),
+            ("[::ffff:192.0.2.1]:7", "192.0.2.2:8"),
+        ];
+        for version in [Version::One, Version::Two] {
+            for (client, gateway) in all {
+                let client: SocketAddr = client.parse().unwrap();
+                let written = write(version, Some((client, gateway.parse().unwrap())));
+                let client = SocketAddr::new(canonical_ip(client.ip()), client.port());
+                assert_eq!(read(&written), Header::Whole(written.len(), Some(client)));
+            }
+            let unknown = write(version, None);
+            assert_eq!(read(&unknown), Header::Whole(unknown.len(), None));
         }
     }
 }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::{Ended, Meter, Passage};
 use crate::exchange::Fault;
-use crate::upstream::{Outcome, Picked};
+use crate::upstream::{Outcome, Picked, Upstream};
 
 /// A call is sent once more so many times at most, where a connection that was kept turned out to be dead.
 pub(super) const RETRIES_MAX: u16 = 4;
@@ -27,6 +27,19 @@ pub fn nobody_there(error: &Error) -> bool {
         error.etype(),
         ErrorType::TLSHandshakeFailure | ErrorType::TLSHandshakeTimedout | ErrorType::InvalidCert
     )
+}
+
+/// Why no target was chosen: there is none, or each has as many connections as it may.
+#[must_use]
+pub fn nobody_free(upstream: &Upstream) -> (Fault, &'static str) {
+    if upstream.has_target() {
+        (
+            Fault::Overload,
+            "every target has as many connections as it may",
+        )
+    } else {
+        (Fault::NoTarget, "no target has an address")
+    }
 }
 
 /// What an attempt that ended with `fault`, or with this status, says of its target; 0 is no status.

@@ -16,7 +16,7 @@ use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::{HttpPeer, Peer as _};
 use tokio::time::{Instant, timeout_at};
 
-use super::attempt::{Attempt, RETRIES_MAX, changes_nothing, nobody_there};
+use super::attempt::{Attempt, RETRIES_MAX, changes_nothing, nobody_free, nobody_there};
 use super::scripted::{refused, too_large};
 use super::{Answer, Attempted, Ended, Failed, Passage, Request, Terms, is_repeatable, wire};
 use crate::exchange::{Exchange, Fault, ResponseHead, Upgrade, check_answer};
@@ -120,12 +120,12 @@ impl Http {
             ..
         } = errand;
         let again = course.picked.take();
-        let (pick, peer) = match choose(errand.upstream, again, &course.tried, terms) {
+        let (pick, peer) = match choose(errand.upstream, again, &course.tried, terms, exchange) {
             Ok(chosen) => chosen,
             Err(failed) => return Some(Err(failed)),
         };
         let Some(target) = pick.target() else {
-            return Some(Err(no_target()));
+            return Some(Err(none_free(errand.upstream)));
         };
         let passage = match course.passage.take() {
             Some(passage) => passage,
@@ -354,17 +354,19 @@ fn choose(
     again: Option<Picked>,
     tried: &[Arc<Member>],
     terms: &Terms<'_>,
+    exchange: &Exchange,
 ) -> Result<(Picked, Box<HttpPeer>), Failed> {
     let ask = Ask { tried, ..terms.ask };
     let picked = again.or_else(|| upstream.pick(&ask));
-    let picked = picked.ok_or_else(no_target)?;
-    let peer = picked.target().and_then(|target| target.peer(&terms.times));
-    let peer = peer.ok_or_else(no_target)?;
+    let picked = picked.ok_or_else(|| none_free(upstream))?;
+    let peer = picked.peer(&terms.times, exchange.ends.as_ref());
+    let peer = peer.ok_or_else(|| none_free(upstream))?;
     Ok((picked, peer))
 }
 
-fn no_target() -> Failed {
-    Failed::new(Fault::NoTarget, "no target has an address")
+fn none_free(upstream: &Upstream) -> Failed {
+    let (fault, why) = nobody_free(upstream);
+    Failed::new(fault, why)
 }
 
 /// Whether the target has another address, which was not tried.

@@ -8,8 +8,8 @@ mod attempt;
 mod errors;
 mod http;
 mod last_good;
-mod passage;
 mod outside;
+mod passage;
 mod scripted;
 mod wire;
 
@@ -17,13 +17,13 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use again::{Attempted, is_repeatable};
-pub use attempt::{changes_nothing, nobody_there, outcome_of};
+pub use attempt::{changes_nothing, nobody_free, nobody_there, outcome_of};
 use bytes::Bytes;
 pub use errors::{Failed, fault_of};
 pub use http::Http;
 pub use last_good::{Forgetful, LastGood};
-pub use passage::{Ended, Held, Passage};
 pub use outside::{Meters, Outside};
+pub use passage::{Ended, Held, Passage};
 pub use scripted::Scripted;
 pub use wire::strip_connection;
 

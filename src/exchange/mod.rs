@@ -56,7 +56,7 @@ use crate::base::forwarded::{ClientChain, Scheme};
 use crate::compress::Coding;
 use crate::router::{Allow, Params};
 use crate::tls::Secured;
-use crate::upstream::Timeouts;
+use crate::upstream::{Ends, Timeouts};
 
 /// Everything known about one request, in the order it becomes known. Each field names its one writer.
 #[derive(Debug)]
@@ -79,6 +79,10 @@ pub struct Exchange {
     pub listener: usize,
     /// The peer of its connection; none on a unix socket. (server)
     pub peer: Option<IpAddr>,
+    /// The port of that peer. (server)
+    pub peer_port: u16,
+    /// The ends of its connection, where a target is told. (gateway/peer)
+    pub ends: Option<Ends>,
     /// Whether it is real, or only asked about. (server, flow/explain)
     pub mode: Mode,
     /// What was decided, in order. (flow, policies' chain)
@@ -212,6 +216,8 @@ impl Exchange {
             refused: None,
             listener: 0,
             peer: None,
+            peer_port: 0,
+            ends: None,
             mode: Mode::Live,
             events: Events::default(),
             client: None,

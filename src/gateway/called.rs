@@ -9,7 +9,7 @@ use pingora_proxy::Session;
 
 use super::request::go_on;
 use super::state::State;
-use super::{Gateway, answer};
+use super::{Gateway, answer, peer};
 use crate::call::{Answer, Failed, Forgetful, Meter, Meters, Request, Terms, Transport};
 use crate::exchange::Fault;
 use crate::flow::{self, Fall, Means};
@@ -120,6 +120,7 @@ async fn call(
     let Some(upstream) = flow::upstream(plan, &state.exchange) else {
         return Ok(Err(Fault::NoTarget));
     };
+    peer::note_ends(session, state);
     let metrics = plan.metrics_of(upstream);
     // What took the place of an upstream has the time that is its own, unless the route says how long all may take.
     let anew = state.exchange.fallen.is_some() && state.exchange.timeouts.is_none();

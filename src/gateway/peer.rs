@@ -1,17 +1,19 @@
 //! 2: which target, and whether another one may be tried.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use pingora::protocols::l4::socket::SocketAddr as Address;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::state::State;
 use super::{again, attempt};
-use crate::call::{Passage, changes_nothing, fault_of, nobody_there};
+use crate::call::{Passage, changes_nothing, fault_of, nobody_free, nobody_there};
 use crate::exchange::{Fault, GrpcMessages, Next};
 use crate::flow;
-use crate::upstream::{Ask, Picked, for_upgrade};
+use crate::upstream::{Ask, Ends, Picked, for_upgrade};
 
 /// A request is sent once more so many times at most, where a connection that was kept turned out to be dead.
 const DEAD_MAX: u8 = 3;
@@ -30,12 +32,17 @@ pub(super) async fn choose(session: &Session, state: &mut State) -> Result<Box<H
     if state.exchange.is_call {
         times = times.of_call();
     }
-    let Some((target, mut peer)) = target.and_then(|target| Some((target, target.peer(&times)?)))
-    else {
-        state.exchange.fault = Some(Fault::NoTarget);
+    note_ends(session, state);
+    let peer = picked
+        .as_ref()
+        .and_then(|picked| picked.peer(&times, state.exchange.ends.as_ref()));
+    let Some((target, mut peer)) = target.zip(peer) else {
+        let upstream = flow::upstream(&state.plan, &state.exchange);
+        let (fault, why) = upstream.map_or((Fault::NoTarget, ""), |upstream| nobody_free(upstream));
+        state.exchange.fault = Some(fault);
         state.passage = None;
-        let mut error = Error::explain(ErrorType::HTTPStatus(503), "no target has an address");
-        error.set_retry(again::goes_on(session, state, Err(Fault::NoTarget)));
+        let mut error = Error::explain(ErrorType::HTTPStatus(503), why);
+        error.set_retry(again::goes_on(session, state, Err(fault)));
         return Err(error);
     };
     let watch = &state.signals.watch;
@@ -66,6 +73,28 @@ pub(super) async fn choose(session: &Session, state: &mut State) -> Result<Box<H
     state.picked = picked;
     attempt::begins(state);
     Ok(peer)
+}
+
+/// Notes the ends of the client's connection, where targets are told of it.
+pub(super) fn note_ends(session: &Session, state: &mut State) {
+    let upstream = flow::upstream(&state.plan, &state.exchange);
+    if !upstream.is_some_and(|upstream| upstream.announces()) {
+        return;
+    }
+    let exchange = &mut state.exchange;
+    let gateway = session.server_addr().and_then(Address::as_inet).copied();
+    // Only of who is connected to us the port is known.
+    let client = exchange.client.as_ref().map(|client| {
+        let port = if Some(client.client) == exchange.peer {
+            exchange.peer_port
+        } else {
+            0
+        };
+        SocketAddr::new(client.client, port)
+    });
+    exchange.ends = client
+        .zip(gateway)
+        .map(|(client, gateway)| Ends { client, gateway });
 }
 
 fn pick(session: &Session, state: &mut State) -> Option<Picked> {

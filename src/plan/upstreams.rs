@@ -26,6 +26,9 @@ pub(super) fn check(document: &Document, problems: &mut Problems) {
         if let Some(outlier) = spec.outlier_detection.on() {
             outlier.check(&place.key("outlier_detection"), problems);
         }
+        if let Some(connections) = &item.spec.connections {
+            connections.check(&item.place.key("connections"), problems);
+        }
         // What is inherited was looked at where it is written.
         if item.spec.timeouts != defaults.timeouts {
             zeros(&item.spec.timeouts, &item.place, problems);

@@ -222,6 +222,7 @@ pub(super) fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box
     exchange.listener = arrival.listener;
     exchange.secured.clone_from(&arrival.secured);
     exchange.peer = arrival.peer.map(|peer| -> IpAddr { peer.ip() });
+    exchange.peer_port = arrival.peer.map_or(0, |peer| peer.port());
     if shared.pressure.is_high() {
         exchange.refused = Some(Fault::Overload);
     }

@@ -133,8 +133,7 @@ impl Target {
     }
 
     /// What Pingora needs to connect, within these times; none only for a target without addresses, which there is not.
-    #[must_use]
-    pub fn peer(&self, timeouts: &Timeouts) -> Option<Box<HttpPeer>> {
+    pub(super) fn peer(&self, timeouts: &Timeouts) -> Option<Box<HttpPeer>> {
         // Relaxed: which address is tried first is a matter of speed only.
         let turn = self.turn.load(Ordering::Relaxed);
         let index = turn.checked_rem(self.peers.len())?;

@@ -1,5 +1,6 @@
 //! What is known of one target while the gateway runs: it outlives every rebuild of the choice, and reloads of the config.
 
+use std::hash::RandomState;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -233,6 +234,8 @@ pub(super) struct Live {
     judging: Mutex<()>,
     /// What cookies are signed by, from the first that is read or written.
     secret: OnceLock<Option<Secret>>,
+    /// Tells connections apart that must not be shared, by numbers that nobody outside can foresee.
+    hasher: RandomState,
 }
 
 impl Live {
@@ -246,6 +249,7 @@ impl Live {
             changed: watch::Sender::new(()),
             judging: Mutex::new(()),
             secret: OnceLock::new(),
+            hasher: RandomState::new(),
         }
     }
 
@@ -258,6 +262,11 @@ impl Live {
     /// What cookies are signed by.
     pub(super) fn secret(&self) -> Option<&Secret> {
         self.secret.get_or_init(Secret::draw).as_ref()
+    }
+
+    /// By what connections are told apart.
+    pub(super) const fn hasher(&self) -> &RandomState {
+        &self.hasher
     }
 
     /// Something about a member is different.

@@ -6,6 +6,7 @@ mod breaker_spec;
 mod budget;
 mod choosing;
 mod condition;
+mod connections;
 mod discovery;
 mod ejecting;
 mod health;
@@ -39,6 +40,8 @@ pub use budget::Budget;
 use choosing::Choosing;
 pub use choosing::{HashSpec, LoadBalancing};
 pub use condition::{Condition, Conditions};
+use connections::Connections;
+pub use connections::{Announce, ConnectionsSpec, Ends};
 pub use discovery::Target;
 use discovery::Written;
 use ejecting::Ejecting;
@@ -69,8 +72,6 @@ use crate::base::task::{Spawner, TaskGuard};
 
 /// How long a write to a target may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long an idle connection to a target is kept.
-const IDLE_MAX: Duration = Duration::from_secs(55);
 
 /// A group of targets.
 pub struct Upstream {
@@ -92,6 +93,7 @@ pub struct Upstream {
     ttl_min: Duration,
     timeouts: Timeouts,
     resilience: Resilience,
+    connections: Arc<Connections>,
 }
 
 /// What an upstream needs of the world to be started.
@@ -144,12 +146,15 @@ impl Upstream {
     #[must_use]
     pub fn new(name: &str, group: u64, spec: &Spec, security: Security) -> Self {
         let written = |target| Written::new(target, &security);
+        let targets: Box<[Written]> = spec.targets.iter().map(written).collect();
+        let connections = Connections::of(spec, &targets);
         Self {
             name: name.into(),
             number: 0,
             // Where anything about TLS is different, no connection is shared, not even across a reload.
             group: group ^ security.digest(),
-            targets: spec.targets.iter().map(written).collect(),
+            targets,
+            connections: Arc::new(connections),
             choosing: Choosing::of(spec),
             check: spec
                 .health_check
@@ -325,6 +330,12 @@ impl Upstream {
         ready.as_ref().is_some_and(|ready| ready.has_other(tried))
     }
 
+    /// Whether its targets are told the client, by the PROXY protocol.
+    #[must_use]
+    pub fn announces(&self) -> bool {
+        self.connections.announces()
+    }
+
     /// Whether all its targets speak HTTP/2.
     #[must_use]
     pub fn is_http2(&self) -> bool {
@@ -414,9 +425,10 @@ impl Upstream {
         peer.group_key = self.group;
         let options = &mut peer.options;
         options.write_timeout = Some(WRITE_TIMEOUT);
-        options.idle_timeout = Some(IDLE_MAX);
         options.http_upstream_request_policy = HttpUpstreamRequestPolicy::default();
-        self.security.apply(manner, &mut peer);
+        self.connections.apply(&mut peer);
+        self.security
+            .apply(manner, self.connections.streams, &mut peer);
         peer
     }
 }

@@ -4,13 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use pingora::upstreams::peer::HttpPeer;
+
 use super::balance::{Balance, Draw, Entry, Method};
 use super::choosing::Choosing;
+use super::connections::{Connections, Ends};
 use super::discovery::Target;
 use super::ejecting::Ejecting;
 use super::member::{Live, Member};
 use super::sticky::{Secret, Stuck};
 use super::tiers::{Candidate, Tiers};
+use super::timeouts::Timeouts;
 
 /// What one choice is made by.
 #[derive(Debug, Clone, Copy, Default)]
@@ -38,6 +42,7 @@ pub(super) struct Ready {
     ejecting: Option<Ejecting>,
     /// The first by what stands for them in cookies, in order; empty where there are none.
     stuck: Box<[(u64, usize)]>,
+    connections: Arc<Connections>,
     first: Set,
     /// For requests that were everywhere else.
     reserve: Option<Set>,
@@ -56,7 +61,7 @@ impl Ready {
         choices: &[Choice],
         choosing: &Choosing,
         ejecting: Option<Ejecting>,
-        live: &Arc<Live>,
+        (live, connections): (&Arc<Live>, &Arc<Connections>),
     ) -> Self {
         let method = choosing.method;
         let candidate = |choice: &Choice| Candidate {
@@ -74,6 +79,7 @@ impl Ready {
                 .collect(),
             ejecting,
             stuck: Box::default(),
+            connections: Arc::clone(connections),
             first: Set {
                 panics: tiers.panics,
                 ..Set::new(choices, &tiers.first, method)
@@ -119,7 +125,9 @@ impl Ready {
     pub(super) fn choose(self: Arc<Self>, ask: &Ask<'_>) -> Option<Picked> {
         let fit = |set: &Set, target: &Target| {
             let mut tried = ask.tried.iter();
-            !tried.any(|tried| Arc::ptr_eq(tried, target.member())) && !set.passes(target.member())
+            !tried.any(|tried| Arc::ptr_eq(tried, target.member()))
+                && !set.passes(target.member())
+                && !self.is_full(target)
         };
         let new = |set: &Set| set.choose(ask, &self.live, |target| fit(set, target));
         let stuck = || {
@@ -138,16 +146,26 @@ impl Ready {
             (Of::Reserve, index)
         } else {
             // Who was drained meanwhile gets nothing, whatever else.
-            let any = |target: &Target| !target.member().is_drained();
+            let any = |target: &Target| !target.member().is_drained() && !self.is_full(target);
             (Of::First, self.first.choose(ask, &self.live, any)?)
         };
         // Relaxed: a count alone, nothing is published through it.
         self.live.counts.busy.fetch_add(1, Ordering::Relaxed);
-        Some(Picked {
+        let picked = Picked {
             ready: self,
             of,
             index,
-        })
+        };
+        // Somebody else may have chosen at the same time.
+        let most = picked.ready.connections.requests_max.unwrap_or(u32::MAX);
+        let count = picked.target().map(|target| target.member().in_flight());
+        count.is_some_and(|count| count <= most).then_some(picked)
+    }
+
+    /// Whether a target has as many requests as it may.
+    fn is_full(&self, target: &Target) -> bool {
+        let most = self.connections.requests_max;
+        most.is_some_and(|most| target.member().in_flight() >= most)
     }
 
     /// Where among the first the target stands that a client stays with.
@@ -253,6 +271,17 @@ impl Picked {
     #[must_use]
     pub fn member(&self) -> Option<Arc<Member>> {
         Some(Arc::clone(self.target()?.member()))
+    }
+
+    /// What Pingora needs to connect to it, within these times and for a client whose connection has these ends.
+    #[must_use]
+    pub fn peer(&self, times: &Timeouts, ends: Option<&Ends>) -> Option<Box<HttpPeer>> {
+        let mut peer = self.target()?.peer(times)?;
+        let connections = &self.ready.connections;
+        if connections.differ() {
+            connections.tell_apart(&mut peer, &self.ready.live, ends);
+        }
+        Some(peer)
     }
 
     /// The head of the answer was here after so long.

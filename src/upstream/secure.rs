@@ -20,7 +20,7 @@ use crate::base::problem::{Place, Problem, Problems};
 use crate::tls::{Certificate, Refused, Version, read_authorities};
 
 /// How many requests share one connection to a target that speaks HTTP/2.
-const STREAMS_MAX: usize = 100;
+pub(super) const STREAMS_MAX: usize = 100;
 /// How much of an answer may be on its way, or wait for its client, for each stream of HTTP/2.
 const STREAM_WINDOW: u32 = 1024 * 1024;
 /// RFC 9113 section 6.9.1.
@@ -160,14 +160,14 @@ impl Security {
     }
 
     /// Puts it into what Pingora connects by.
-    pub(super) fn apply(&self, manner: &Manner, peer: &mut HttpPeer) {
+    pub(super) fn apply(&self, manner: &Manner, streams: usize, peer: &mut HttpPeer) {
         let options = &mut peer.options;
         if manner.http2 {
             options.set_http_version(2, 2);
-            options.max_h2_streams = STREAMS_MAX;
+            options.max_h2_streams = streams;
             options.h2_stream_window_size = Some(STREAM_WINDOW);
             // As much as all streams may have: one whose client takes nothing holds nobody else up.
-            let streams = u32::try_from(STREAMS_MAX).unwrap_or(u32::MAX);
+            let streams = u32::try_from(streams).unwrap_or(u32::MAX);
             let window = STREAM_WINDOW.saturating_mul(streams).min(WINDOW_MAX);
             options.h2_connection_window_size = Some(window);
             // Streams may be silent for long; servers of gRPC take PINGs of HTTP/2 amiss.

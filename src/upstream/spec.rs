@@ -11,8 +11,8 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    BreakerSpec, ConcurrencySpec, HealthCheckSpec, LoadBalancing, OutlierSpec, RetriesSpec,
-    StickySpec, TimeoutsSpec,
+    Announce, BreakerSpec, ConcurrencySpec, ConnectionsSpec, HealthCheckSpec, LoadBalancing,
+    OutlierSpec, RetriesSpec, StickySpec, TimeoutsSpec,
 };
 use crate::base::net::{TargetScheme, TargetUrl};
 use crate::base::problem::Place;
@@ -60,6 +60,13 @@ pub struct Spec {
     /// What is spoken: `http1`, `http2` (by TLS), `h2c` (HTTP/2 without TLS). Default: by the URL's scheme, `http1` for `https`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
+    /// What connections are limited to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<ConnectionsSpec>,
+    /// By which version of the PROXY protocol targets are told the client; connections are then shared by requests of one client
+    /// only. Default: by none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<Announce>,
     /// What holds for targets with `https://`. Default: their name and the authorities of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,

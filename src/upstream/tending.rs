@@ -105,7 +105,8 @@ impl Upstream {
                 priority: written.priority,
             });
         }
-        let mut ready = Ready::new(&choices, &self.choosing, self.ejecting, live);
+        let shared = (live, &self.connections);
+        let mut ready = Ready::new(&choices, &self.choosing, self.ejecting, shared);
         if let Some(secret) = self.sticky.as_ref().and_then(|_| live.secret()) {
             ready = ready.sticky(secret);
         }

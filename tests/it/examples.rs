@@ -14,8 +14,8 @@ use std::process::Command;
 use super::control::metric_becomes;
 use super::stapling;
 use super::support::{
-    Client, DEADLINE, Gate, Gateway, Origin, Pki, Recorded, Reply, Responder, Response, Script,
-    Setup, Tls, TlsOrigin, free_port, run, run_cli, spoken,
+    Client, DEADLINE, Gate, Gateway, Nginx, Origin, Pki, Recorded, Reply, Responder, Response,
+    Script, Setup, Tls, TlsOrigin, free_port, run, run_cli, spoken,
 };
 
 /// One test an example; a file that is not named here fails `every_example_is_exercised`.
@@ -39,6 +39,7 @@ examples! {
     circuit_breaker,
     compression,
     concurrency,
+    connections,
     cors,
     csrf,
     defaults,
@@ -796,6 +797,19 @@ mod exercises {
         for _ in 0..10 {
             assert_eq!(text(&gateway, "/", &[("Cookie", cookie)]), answer.text());
         }
+    }
+
+    pub(super) fn connections(example: Example) {
+        let small = named("small");
+        let mail = Nginx::start_http(|addr, _| {
+            format!(
+                "server {{ listen {addr} proxy_protocol; location / {{ return 200 $proxy_protocol_addr; }} }}"
+            )
+        });
+        let example = example.replace("127.0.0.1:3002", &mail.addr().to_string());
+        let gateway = example.target(3001, &small).start();
+        assert_eq!(text(&gateway, "/", &[]), "small");
+        assert_eq!(text(&gateway, "/mail", &[]), "127.0.0.1");
     }
 
     pub(super) fn weighted_targets(example: Example) {

@@ -10,6 +10,7 @@ mod bulk;
 mod called;
 mod cli;
 mod compression;
+mod connections;
 mod control;
 mod corpora;
 mod deadlines;
