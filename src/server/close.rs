@@ -8,7 +8,7 @@ use pingora::protocols::l4::stream::Stream as L4Stream;
 use socket2::{SockFilter, SockRef};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-use super::listener::{Socket, is_passing, next};
+use super::listener::{Socket, is_passing, next, of_tcp};
 
 /// How long a client may take to end the handshake that it began: one round trip around the earth.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_millis(300);
@@ -78,7 +78,7 @@ fn last_of_tcp(
     while let Some((stream, peer)) = waiting(|| listener.accept())? {
         stream.set_nonblocking(true)?;
         stream.set_nodelay(true)?;
-        serve(L4Stream::from(TcpStream::from_std(stream)?), Some(peer));
+        serve(of_tcp(TcpStream::from_std(stream)?), Some(peer));
     }
     Ok(())
 }

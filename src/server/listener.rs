@@ -2,13 +2,15 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use pingora::protocols::l4::stream::Stream as L4Stream;
-use tokio::net::{TcpListener, TcpSocket, UnixListener};
+use pingora::protocols::{GetSocketDigest as _, SocketDigest};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener};
 use tokio::sync::oneshot;
 
 use super::arrival::{self, Arrival};
@@ -229,13 +231,21 @@ pub(super) async fn next(socket: &Socket) -> io::Result<(L4Stream, Option<Socket
         Socket::Tcp(socket) => {
             let (stream, peer) = socket.accept().await?;
             stream.set_nodelay(true)?;
-            Ok((L4Stream::from(stream), Some(peer)))
+            Ok((of_tcp(stream), Some(peer)))
         }
         Socket::Unix(socket, _) => {
             let (stream, _) = socket.accept().await?;
             Ok((L4Stream::from(stream), None))
         }
     }
+}
+
+/// A connection as Pingora wants it; its addresses are looked up when somebody asks.
+pub(super) fn of_tcp(stream: TcpStream) -> L4Stream {
+    let digest = SocketDigest::from_raw_fd(stream.as_raw_fd());
+    let mut stream = L4Stream::from(stream);
+    stream.set_socket_digest(digest);
+    stream
 }
 
 /// The client was gone before it was accepted.

@@ -2,6 +2,7 @@
 #![expect(
     clippy::unwrap_used,
     clippy::disallowed_methods,
+    clippy::indexing_slicing,
     reason = "a test stops at the first thing that is not as expected"
 )]
 
@@ -179,7 +180,8 @@ fn a_connection_that_is_too_old_gets_no_new_request() {
     }
     let seen = origin.connections();
     assert!(
-        seen.iter().all(|connection| connection.requests > 1),
+        // The last one has just begun.
+        seen[..3].iter().all(|connection| connection.requests > 1),
         "each was used again: {seen:?}"
     );
 }
@@ -193,7 +195,7 @@ fn so_many_requests_share_a_connection_of_http2() {
     };
     let nginx = Nginx::start_http(|addr, _| {
         format!(
-            "server {{ listen {addr} http2; location / {{ proxy_pass {}; proxy_set_header x-connection $connection; }} }}",
+            "server {{ listen {addr} http2; location / {{ proxy_pass {}; proxy_http_version 1.1; proxy_set_header connection ''; proxy_set_header x-connection $connection; }} }}",
             origin.url()
         )
     });
