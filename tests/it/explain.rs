@@ -498,6 +498,7 @@ fn serve(name: &str) -> Served {
         ("log: { sample: 20% }", "log: { sample: 100% }"),
         // What is decided does not depend on what the target speaks; the origin speaks HTTP/1.
         ("h2c://127.0.0.1", "http://127.0.0.1"),
+        ("    proxy_protocol: v2 ", "    #"),
         ("127.0.0.1:8080", "127.0.0.1:0"),
         ("127.0.0.1:8081", "127.0.0.1:0"),
         ("127.0.0.1:9901", "127.0.0.2:0"),
