@@ -663,6 +663,8 @@ fn the_description_names_what_is_served() {
         "/explain",
         "/upstreams/drain",
         "/upstreams/resume",
+        "/breakers",
+        "/breakers/set",
         "/reload",
     ];
     let names: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
@@ -673,8 +675,13 @@ fn the_description_names_what_is_served() {
                 "{} {path} HTTP/1.1\r\nHost: localhost\r\n",
                 method.to_uppercase()
             );
-            // Nothing is asked here; what is asked, `explain.rs` and `health.rs` try.
-            let asks = ["/explain", "/upstreams/drain", "/upstreams/resume"];
+            // Nothing is asked here; what is asked, `explain.rs`, `health.rs` and `breakers.rs` try.
+            let asks = [
+                "/explain",
+                "/upstreams/drain",
+                "/upstreams/resume",
+                "/breakers/set",
+            ];
             let status = if asks.contains(&path.as_str()) {
                 400
             } else {
