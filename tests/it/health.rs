@@ -334,7 +334,7 @@ fn who_cannot_be_reached_is_ejected_but_never_the_last_one() {
     let dead: Vec<String> = (0..3)
         .map(|_| format!("{{ url: \"http://127.0.0.1:{}\" }}", free_port()))
         .collect();
-    let keys = "load_balancing: round_robin, panic_threshold: 0%, outlier_detection: { consecutive_errors: 1, base_ejection_time: 10m, max_ejected: 100% }, ";
+    let keys = "retries: none, load_balancing: round_robin, panic_threshold: 0%, outlier_detection: { consecutive_errors: 1, base_ejection_time: 10m, max_ejected: 100% }, ";
     let mut targets = dead.clone();
     targets.push(target(&origin, ""));
     let gateway = Gateway::spawn(&config(keys, &targets));
@@ -355,7 +355,7 @@ fn who_cannot_be_reached_is_ejected_but_never_the_last_one() {
         Some(2)
     );
     // Half of them at most, where nothing else is said.
-    let keys = "load_balancing: round_robin, outlier_detection: { consecutive_errors: 1 }, panic_threshold: 0%, ";
+    let keys = "retries: none, load_balancing: round_robin, outlier_detection: { consecutive_errors: 1 }, panic_threshold: 0%, ";
     let gateway = Gateway::spawn(&config(keys, &targets));
     let mut client = gateway.client();
     for _ in 0..20 {
