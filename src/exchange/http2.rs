@@ -2,7 +2,7 @@
 
 use bytes::BytesMut;
 use http::header::{COOKIE, HOST, TE};
-use http::{HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use pingora::http::RequestHeader;
 
 use super::fault::Fault;
@@ -19,6 +19,21 @@ const FORBIDDEN: [&str; 5] = [
     "keep-alive",
     "proxy-connection",
 ];
+
+/// Gives the values of an answer's lines a place of their own.
+///
+/// HPACK keeps them for as long as the client's connection lives, and each of them keeps all that was read along with it: the
+/// whole buffer of the upstream's head.
+pub fn unbind_values(lines: &mut HeaderMap) {
+    let mut place = BytesMut::with_capacity(lines.values().map(HeaderValue::len).sum());
+    for value in lines.values_mut() {
+        place.extend_from_slice(value.as_bytes());
+        if let Ok(mut own) = HeaderValue::from_maybe_shared(place.split().freeze()) {
+            own.set_sensitive(value.is_sensitive());
+            *value = own;
+        }
+    }
+}
 
 /// Checks a head and makes it canonical: its target is a path, its host is in `Host`.
 ///

@@ -39,7 +39,7 @@ pub use grpc::{GRPC_CODES, GrpcMessages, grpc_status, grpc_timeout, is_grpc};
 pub use head::{Framing, HeadLimits, Next};
 pub use head::{check as check_head, end_of_head, leading_empty_lines};
 use http::{HeaderValue, Version};
-pub use http2::check as check_http2_head;
+pub use http2::{check as check_http2_head, unbind_values};
 pub use id::RequestId;
 pub use identity::{Consumer, Identity};
 pub use key::key_hash;

@@ -1,9 +1,12 @@
 //! The rules of heads, faults and ways back.
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 
 use super::{
     Fault, Framing, HeadLimits, PathBack, Piece, check_head, end_of_head, leading_empty_lines,
+    unbind_values,
 };
 
 fn check(head: &str) -> Result<(String, Framing), Fault> {
@@ -240,4 +243,23 @@ proptest! {
             prop_assert_eq!(again, Ok((once, framing)));
         }
     }
+}
+
+#[test]
+fn what_a_client_is_sent_keeps_no_buffer_of_the_upstream() {
+    let buffer = Bytes::from(vec![b'v'; 4096]);
+    let mut lines = HeaderMap::new();
+    let mut secret = HeaderValue::from_maybe_shared(buffer.slice(..3)).unwrap();
+    secret.set_sensitive(true);
+    lines.append("a", secret);
+    lines.append(
+        "a",
+        HeaderValue::from_maybe_shared(buffer.slice(..4)).unwrap(),
+    );
+    assert!(!buffer.is_unique());
+    unbind_values(&mut lines);
+    assert!(buffer.is_unique());
+    let values: Vec<_> = lines.get_all("a").iter().collect();
+    assert_eq!(values, ["vvv", "vvvv"]);
+    assert!(values[0].is_sensitive() && !values[1].is_sensitive());
 }

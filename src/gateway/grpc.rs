@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::header::HOST;
+use http::response::Parts as ResponseParts;
 use http::{HeaderMap, Uri, Version};
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::v2::Connector;
@@ -29,6 +30,7 @@ use super::{Watch, again, answer, attempt, bodies, peer};
 use crate::call::fault_of;
 use crate::exchange::{
     Fault, RequestHead, ResponseHead, Upgrade, check_answer, grpc_status, grpc_timeout, is_grpc,
+    unbind_values,
 };
 use crate::flow;
 use crate::upstream::check_proof;
@@ -335,9 +337,11 @@ impl<'a> Call<'a> {
         state.status = Some(head.status);
         state.signals.watch.streams();
         self.is_over = is_over;
+        let mut head = ResponseParts::from(head);
+        unbind_values(&mut head.headers);
         let sent = self
             .client
-            .write_response_header(Box::new(head), self.is_over);
+            .write_response_header(Box::new(head.into()), self.is_over);
         sent.map_err(Error::into_down)?;
         self.answer = self.client.take_response_body_writer();
         Ok(())
@@ -358,7 +362,8 @@ impl<'a> Call<'a> {
             return Ok(());
         };
         let sent = match trailers {
-            Some(trailers) => {
+            Some(mut trailers) => {
+                unbind_values(&mut trailers);
                 let status = grpc_status(&trailers);
                 state.exchange.grpc_status = status.or(state.exchange.grpc_status);
                 to.send_trailers(trailers)

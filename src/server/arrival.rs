@@ -61,7 +61,8 @@ pub(super) async fn serve(
     {
         drop(plan);
         let stream = Box::new(ClientStream::new(Transport::Plain(io)));
-        return connection::serve(stream, arrival, shared, presence).await;
+        // Each is as large as its protocol makes it: none pays for another's.
+        return Box::pin(connection::serve(stream, arrival, shared, presence)).await;
     }
     // It is large, and over before the first request.
     let entering = Box::pin(enter(io, arrival, entered, &shared));
@@ -79,7 +80,9 @@ pub(super) async fn serve(
     };
     drop(plan);
     match speech {
-        Speech::Http1(stream) => connection::serve(stream, arrival, shared, presence).await,
+        Speech::Http1(stream) => {
+            Box::pin(connection::serve(stream, arrival, shared, presence)).await;
+        }
         Speech::Http2(io) => Box::pin(http2::serve(io, arrival, shared, presence)).await,
     }
 }

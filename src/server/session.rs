@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use h2::{Reason, SendStream};
 use http::header::CONTENT_LENGTH;
+use http::response::Parts as ResponseParts;
 use http::{HeaderMap, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::Digest;
@@ -23,6 +24,7 @@ use pingora::{Error, ErrorType, OrErr as _, Result};
 use tokio::time::timeout;
 
 use super::untaken::Untaken;
+use crate::exchange::unbind_values;
 use crate::gateway::{Returned, Signals};
 
 /// The stream while Pingora has it. The head of the answer goes out as Pingora's own session sends it, the body as it is
@@ -213,7 +215,9 @@ impl Session for StreamLoan {
     }
     async fn write_response_header(&mut self, head: Box<ResponseHeader>, end: bool) -> Result<()> {
         let session = self.session()?;
-        session.write_response_header(head, end)?;
+        let mut parts = ResponseParts::from(*head);
+        unbind_values(&mut parts.headers);
+        session.write_response_header(Box::new(parts.into()), end)?;
         // Interim answers are not sent, and begin nothing.
         if session.response_written().is_some() && self.body.is_none() {
             self.body = self.session()?.take_response_body_writer();
@@ -229,7 +233,8 @@ impl Session for StreamLoan {
         let written = self.write(data, end.into()).await;
         written.map_err(|error| error.into_down())
     }
-    async fn write_trailers(&mut self, trailers: HeaderMap) -> Result<()> {
+    async fn write_trailers(&mut self, mut trailers: HeaderMap) -> Result<()> {
+        unbind_values(&mut trailers);
         let Some(body) = self.body.as_mut().filter(|_| !self.ended) else {
             return Ok(());
         };

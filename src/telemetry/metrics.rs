@@ -33,6 +33,7 @@ const FAILURES: [Fault; 10] = [
     Fault::Internal,
 ];
 
+const FAULTS: &str = "doorward_faults_total";
 /// What can become of a reload.
 const RESULTS: [&str; 4] = ["applied", "invalid", "tests_failed", "needs_restart"];
 
@@ -119,11 +120,7 @@ impl Metrics {
                 "http_server_active_requests",
                 "Requests that have no complete answer yet",
             )?,
-            faults: register.counters(
-                "doorward_faults_total",
-                "Requests that ended in a fault",
-                &["error_type"],
-            )?,
+            faults: register.counters(FAULTS, "Requests that ended in a fault", &["error_type"])?,
             calls: calls(&register)?,
             asks: register.durations(
                 options(

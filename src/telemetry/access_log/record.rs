@@ -153,23 +153,8 @@ impl Record<'_> {
             ",\"upstream.path\":\"",
             self.upstream_path.unwrap_or(""),
         );
-        own(&mut out, ",\"decided_by\":\"", self.decided_by);
-        let (served, reason) = self.fallback.unwrap_or_default();
-        own(&mut out, ",\"fallback\":\"", served);
-        own(&mut out, ",\"fallback.reason\":\"", reason);
-        own(
-            &mut out,
-            ",\"error.type\":\"",
-            self.error_type.unwrap_or(""),
-        );
-        let status = self.grpc_status.and_then(grpc_name).unwrap_or_default();
-        own(&mut out, ",\"rpc.response.status_code\":\"", status);
-        let agent = hidden.header("user-agent", self.user_agent);
-        let agent = agent.unwrap_or_default();
-        text(&mut out, ",\"user_agent.original\":\"", agent);
-        let referer = hidden.url("referer", self.referer);
-        let referer = referer.as_deref().unwrap_or_default();
-        text(&mut out, ",\"http.request.header.referer\":\"", referer);
+        self.outcome(&mut out);
+        self.headers(&mut out, hidden);
         if self.attempts > 0 {
             out.extend_from_slice(b",\"attempts\":");
             number(&mut out, u64::from(self.attempts));
@@ -184,6 +169,27 @@ impl Record<'_> {
         }
         out.extend_from_slice(b"}\n");
         out
+    }
+
+    /// Who answered, and what went wrong.
+    fn outcome(&self, out: &mut Vec<u8>) {
+        own(out, ",\"decided_by\":\"", self.decided_by);
+        let (served, reason) = self.fallback.unwrap_or_default();
+        own(out, ",\"fallback\":\"", served);
+        own(out, ",\"fallback.reason\":\"", reason);
+        own(out, ",\"error.type\":\"", self.error_type.unwrap_or(""));
+        let status = self.grpc_status.and_then(grpc_name).unwrap_or_default();
+        own(out, ",\"rpc.response.status_code\":\"", status);
+    }
+
+    /// What the client said of itself.
+    fn headers(&self, out: &mut Vec<u8>, hidden: &Hidden) {
+        let agent = hidden.header("user-agent", self.user_agent);
+        let agent = agent.unwrap_or_default();
+        text(out, ",\"user_agent.original\":\"", agent);
+        let referer = hidden.url("referer", self.referer);
+        let referer = referer.as_deref().unwrap_or_default();
+        text(out, ",\"http.request.header.referer\":\"", referer);
     }
 
     /// One line of the combined log format.
