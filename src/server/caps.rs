@@ -247,4 +247,32 @@ mod tests {
             1
         );
     }
+
+    #[test]
+    fn threads_together_have_no_more_seats_than_there_are() {
+        let caps = Caps::new(8);
+        let count = caps.listener(&"a".into());
+        let (seated, entered) = (AtomicU32::new(0), AtomicU32::new(0));
+        let sit = || {
+            for round in 0_u32..20_000 {
+                let address = ip(if round % 2 == 0 {
+                    "192.0.2.1"
+                } else {
+                    "192.0.2.2"
+                });
+                if let Ok(seat) = caps.enter(&count, Some(3), address) {
+                    assert!(seated.fetch_add(1, Ordering::SeqCst) < 3);
+                    entered.fetch_add(1, Ordering::Relaxed);
+                    seated.fetch_sub(1, Ordering::SeqCst);
+                    drop(seat);
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(sit))));
+        assert!(entered.load(Ordering::Relaxed) > 0);
+        assert_eq!(count.load(Ordering::Relaxed), 0);
+        assert_eq!(caps.process.load(Ordering::Relaxed), 0);
+        let known = |shard: &Shard| shard.lock().unwrap().len();
+        assert_eq!(caps.addresses.iter().map(known).sum::<usize>(), 0);
+    }
 }

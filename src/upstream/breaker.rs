@@ -654,4 +654,33 @@ mod tests {
         assert!(ask(&after, Fared::Badly, later));
         assert_eq!(after.admit(later).unwrap_err(), secs(120), "the new rules");
     }
+
+    #[test]
+    fn threads_together_have_no_more_probes_than_there_may_be() {
+        let now = SystemClock.instant();
+        let breaker = opened("{ min_requests: 2, probes: 3 }", now);
+        let later = now + secs(15);
+        let (out, through) = (AtomicU32::new(0), AtomicU32::new(0));
+        let probe = || {
+            for _ in 0..20_000 {
+                if let Ok(ticket) = breaker.admit(later) {
+                    assert!(out.fetch_add(1, Ordering::SeqCst) < 3);
+                    through.fetch_add(1, Ordering::Relaxed);
+                    out.fetch_sub(1, Ordering::SeqCst);
+                    drop(ticket);
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(probe))));
+        assert!(through.load(Ordering::Relaxed) > 0);
+        assert_eq!(breaker.told(later).state, BreakerState::HalfOpen);
+        // Nobody found anything out, and every place was given back.
+        for _ in 0..3 {
+            breaker
+                .admit(later)
+                .unwrap()
+                .tell(Fared::Well, NO_TIME, later);
+        }
+        assert_eq!(breaker.told(later).state, BreakerState::Closed);
+    }
 }

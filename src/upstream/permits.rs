@@ -495,4 +495,24 @@ mod tests {
         let free: Vec<Permit> = std::iter::from_fn(|| more.take_now()).collect();
         assert_eq!(free.len(), 3, "one is held");
     }
+
+    #[test]
+    fn threads_together_have_no_more_than_the_limit_and_give_all_back() {
+        let permits = permits("{ limit: 3 }");
+        let (out, through) = (AtomicU32::new(0), AtomicU32::new(0));
+        let take = || {
+            for _ in 0..20_000 {
+                if let Some(permit) = permits.take_now() {
+                    assert!(out.fetch_add(1, Ordering::SeqCst) < 3);
+                    through.fetch_add(1, Ordering::Relaxed);
+                    out.fetch_sub(1, Ordering::SeqCst);
+                    permit.tell(Fared::Well, Duration::ZERO);
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(take))));
+        assert!(through.load(Ordering::Relaxed) > 0);
+        assert_eq!(permits.crowd().taken, 0);
+        assert_eq!(permits.places().free.available_permits(), 3);
+    }
 }

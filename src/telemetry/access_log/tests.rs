@@ -278,3 +278,33 @@ fn a_line_of_the_combined_form_has_its_fields_whatever_is_missing() {
     let line = clf(&unanswered);
     assert!(line.contains("] \"GET /x HTTP/1.1\" 000 0 "), "{line}");
 }
+
+#[test]
+fn records_of_many_threads_are_whole_lines_or_counted() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let dropped = counter();
+    let log = AccessLog::file(Form::Json, &[], dropped.clone(), file.path()).unwrap();
+    let push = |thread: u64| {
+        for number in 0..5_000 {
+            log.push(&Record {
+                received: thread,
+                sent: number,
+                ..Record::default()
+            });
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|it| drop(scope.spawn(move || push(it)))));
+    assert!(log.flush(PATIENCE));
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    let mut last = [None; 4];
+    for line in text.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).unwrap();
+        let number = |name: &str| record[name].as_u64().unwrap();
+        let of = usize::try_from(number("http.request.body.size")).unwrap();
+        let at = Some(number("http.response.body.size"));
+        assert!(last[of] < at, "a thread's records keep their order");
+        last[of] = at;
+    }
+    let written = u64::try_from(text.lines().count()).unwrap();
+    assert_eq!(written + dropped.get(), 20_000);
+}

@@ -81,3 +81,27 @@ impl Load {
         (-(Duration::from_nanos(since).as_secs_f64() / DECAY.as_secs_f64())).exp()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_together_stay_below_the_cap_and_leave_nothing() {
+        let load = Load::default();
+        let count = || {
+            for now in 0..20_000 {
+                if load.enter_below(3) {
+                    assert!(load.in_flight() <= 3);
+                    load.took(Duration::from_millis(5), now);
+                    load.leave();
+                }
+            }
+        };
+        std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(count))));
+        assert_eq!(load.in_flight(), 0);
+        // Two words that are written apart are believed together only within their bounds.
+        let expected = load.expected(20_000, 1);
+        assert!((LEAST..=5.1e6).contains(&expected), "{expected}");
+    }
+}
