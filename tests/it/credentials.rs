@@ -211,7 +211,11 @@ fn who_has_no_token_leaves_the_request_to_the_next() {
     let gateway = Setup::new(&config).env("SECRET", "canary-secret").spawn();
     for path in ["/", "/called"] {
         let request = seen(&gateway, &spare, "GET", path, b"");
-        assert_eq!(request.headers_all("x-api-key"), ["canary-secret"], "{path}");
+        assert_eq!(
+            request.headers_all("x-api-key"),
+            ["canary-secret"],
+            "{path}"
+        );
     }
     assert_eq!((main.count(), spare.count()), (0, 2));
 }
@@ -240,7 +244,9 @@ fn what_one_upstream_is_shown_the_next_never_sees() {
         );
     }
     assert!(main.count() >= 2);
-    assert!(main.requests().iter().all(|it| {
-        it.headers_all("authorization") == ["Basic Z3c6Y2FuYXJ5LXNlY3JldA=="]
-    }));
+    assert!(
+        main.requests()
+            .iter()
+            .all(|it| { it.headers_all("authorization") == ["Basic Z3c6Y2FuYXJ5LXNlY3JldA=="] })
+    );
 }

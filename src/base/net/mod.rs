@@ -10,12 +10,14 @@ use super::units::{TextError, TextForm, text_form};
 
 mod list;
 mod listen;
+mod ranges;
 mod target;
 #[cfg(test)]
 mod tests;
 
 pub use list::NetList;
 pub use listen::ListenAddress;
+use ranges::Ranges;
 pub use target::{TargetScheme, TargetUrl};
 
 text_form!(Net, ListenAddress, TargetUrl);
@@ -124,9 +126,7 @@ fn unmapped(net: IpNet) -> IpNet {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetSet {
     v4: Vec<(u32, u32)>,
-    v6: Vec<(u128, u128)>,
-    /// The first halves of where those of `v6` begin: most networks differ there, and halves are compared in half the time.
-    v6_high: Vec<u64>,
+    v6: Ranges,
 }
 
 impl NetSet {
@@ -135,23 +135,8 @@ impl NetSet {
     pub fn contains(&self, ip: IpAddr) -> bool {
         match canonical_ip(ip) {
             IpAddr::V4(ip) => holds(&self.v4, ip.to_bits()),
-            IpAddr::V6(ip) => self.holds_v6(ip.to_bits()),
+            IpAddr::V6(ip) => self.v6.holds(ip.to_bits()),
         }
-    }
-
-    fn holds_v6(&self, ip: u128) -> bool {
-        let half = high(ip);
-        let below = self.v6_high.partition_point(|start| *start < half);
-        let same = self.v6_high.get(below..).unwrap_or_default();
-        let alike = if same.first() == Some(&half) {
-            same.partition_point(|start| *start == half)
-        } else {
-            0
-        };
-        // The last that begins below, and those that begin in the same half.
-        let from = below.saturating_sub(1);
-        let near = self.v6.get(from..below + alike);
-        near.is_some_and(|near| holds(near, ip))
     }
 
     /// Whether it holds nothing.
@@ -182,18 +167,11 @@ impl FromIterator<IpNet> for NetSet {
                 IpNet::V6(net) => v6.push(range_v6(net)),
             }
         }
-        let v6 = merged(v6, |end| end.checked_add(1));
         Self {
             v4: merged(v4, |end| end.checked_add(1)),
-            v6_high: v6.iter().map(|(start, _)| high(*start)).collect(),
-            v6,
+            v6: Ranges::new(&merged(v6, |end| end.checked_add(1))),
         }
     }
-}
-
-/// The first half of an address.
-fn high(ip: u128) -> u64 {
-    u64::try_from(ip >> 64).unwrap_or(u64::MAX)
 }
 
 fn range_v4(net: Ipv4Net) -> (u32, u32) {
