@@ -117,8 +117,7 @@ mod tests {
             ranges.dedup();
             let set = Ranges::new(&ranges);
             let edges = ranges.iter().flat_map(|(start, end)| {
-                let around = [start.wrapping_sub(1), *start, *end, end.wrapping_add(1)];
-                around
+                [start.wrapping_sub(1), *start, *end, end.wrapping_add(1)]
             });
             let asked: Vec<u128> = (0..2_000).map(|_| drawn()).collect();
             for ip in edges.chain(asked).chain([0, u128::MAX]) {
