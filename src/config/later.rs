@@ -57,7 +57,7 @@ const ADMIN: &[&str] = &["dashboard"];
 const RUNTIME: &[&str] = &["state_dir"];
 const LISTENER: &[&str] = &[];
 const LISTENER_TLS: &[&str] = &[];
-const UPSTREAM: &[&str] = &["lambda", "function", "credentials", "sign"];
+const UPSTREAM: &[&str] = &["lambda", "function", "sign"];
 const TARGET: &[&str] = &[
     "dns",
     "srv",

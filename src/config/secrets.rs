@@ -35,6 +35,27 @@ const PLACES: &[&[&str]] = &[
     ],
 ];
 
+/// The same, where a text is what it is, and no template.
+const PLAIN: &[&[&str]] = &[
+    &["upstreams", "*", "credentials", "basic", "password"],
+    &["upstreams", "*", "credentials", "header", "value"],
+    &[
+        "upstreams",
+        "*",
+        "credentials",
+        "client_credentials",
+        "client_secret",
+    ],
+    &[
+        "upstreams",
+        "*",
+        "credentials",
+        "sigv4",
+        "secret_access_key",
+    ],
+    &["upstreams", "*", "credentials", "sigv4", "session_token"],
+];
+
 /// Where each secret comes from, by its place: `config show` prints that instead of it.
 pub(super) type Origins = BTreeMap<Place, (String, String)>;
 
@@ -108,7 +129,10 @@ impl Secrets<'_> {
                 }
                 self.origins.insert(place.clone(), (source, name));
                 // Braces of a secret are no template.
-                let escaped = |secret: String| secret.replace('{', "{{").replace('}', "}}");
+                let escaped = |secret: String| match is_plain(place) {
+                    true => secret,
+                    false => secret.replace('{', "{{").replace('}', "}}"),
+                };
                 Value::Text(secret.map(escaped).unwrap_or_default())
             }
         };
@@ -165,14 +189,23 @@ fn matches(place: &Place, pattern: &[&str]) -> bool {
         })
 }
 
+/// Whether a secret stands at `place`, or below it, that is no template.
+pub(super) fn is_plain(place: &Place) -> bool {
+    PLAIN
+        .iter()
+        .any(|pattern| pattern.len() <= place.steps().len() && matches(place, pattern))
+}
+
 fn is_secret_place(place: &Place) -> bool {
     PLACES
         .iter()
+        .chain(PLAIN)
         .any(|pattern| pattern.len() == place.steps().len() && matches(place, pattern))
 }
 
 fn leads_to_secret(place: &Place) -> bool {
     PLACES
         .iter()
+        .chain(PLAIN)
         .any(|pattern| pattern.len() > place.steps().len() && matches(place, pattern))
 }

@@ -56,10 +56,13 @@ pub fn show(loaded: &Loaded) -> Json {
         "environments".to_owned(),
         Json::Object(environments.collect()),
     );
-    let upstreams = document
-        .upstreams
-        .iter()
-        .map(|item| (item.name.clone(), to_json(&item.spec)));
+    let upstreams = document.upstreams.iter().map(|item| {
+        let mut json = to_json(&item.spec);
+        if let Some(node) = loaded.tree.at(&item.place) {
+            hide(&mut json, node, &item.place, loaded);
+        }
+        (item.name.clone(), json)
+    });
     out.insert("upstreams".to_owned(), Json::Object(upstreams.collect()));
     let routes = document.routes.iter().map(|item| route(item, loaded));
     out.insert("routes".to_owned(), routes.collect());

@@ -78,6 +78,10 @@ fn is_private(place: &Place, node: &Node, text: &str) -> bool {
     if let ["consumers", _, "api_keys", .., last] = steps.as_slice() {
         return *last != "expires" && node.origin != Origin::Secret && !is_digest(text);
     }
+    if super::secrets::is_plain(place) {
+        let named = matches!(steps.last(), Some(&("env" | "file" | "credential")));
+        return node.origin == Origin::Written && !named;
+    }
     // Also below a header that holds a list or map: that is a mistake, and beside it stands the secret.
     let headers = steps.windows(4).position(|steps| {
         matches!(steps, ["request", "headers", "set" | "add", name] if Hidden::default().hides_header(name))

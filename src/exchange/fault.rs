@@ -78,6 +78,9 @@ pub enum Fault {
     /// The breaker lets nothing through.
     #[error("circuit open")]
     CircuitOpen,
+    /// There is nothing to show the upstream, so that it knows who asks.
+    #[error("no credential")]
+    NoCredential,
     /// Nobody took the connection.
     #[error("connect failure")]
     ConnectFailure,
@@ -148,7 +151,8 @@ impl Fault {
             Self::RefusedStream => Condition::RefusedStream,
             Self::Timeout => Condition::Timeout,
             Self::ProtocolError | Self::BadAnswer => Condition::ProtocolError,
-            Self::NoTarget => Condition::NoTarget,
+            // There is nobody who could be asked.
+            Self::NoTarget | Self::NoCredential => Condition::NoTarget,
             Self::CircuitOpen => Condition::CircuitOpen,
             Self::Overload => Condition::Overload,
             // Whatever else goes wrong is no failure of an upstream.
@@ -193,6 +197,7 @@ impl Fault {
                 | Self::TlsFailure
                 | Self::RefusedStream
                 | Self::NoTarget
+                | Self::NoCredential
                 | Self::CircuitOpen
                 | Self::Overload
         )
@@ -203,7 +208,11 @@ impl Fault {
     pub const fn is_absent(self) -> bool {
         matches!(
             self,
-            Self::ConnectFailure | Self::ConnectTimeout | Self::TlsFailure | Self::NoTarget
+            Self::ConnectFailure
+                | Self::ConnectTimeout
+                | Self::TlsFailure
+                | Self::NoTarget
+                | Self::NoCredential
         )
     }
 

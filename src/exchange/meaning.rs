@@ -35,7 +35,7 @@ mod grpc {
 }
 
 /// The table, in the order of the enum.
-pub(super) static TABLE: [(Fault, Meaning); 38] = [
+pub(super) static TABLE: [(Fault, Meaning); 39] = [
     (
         Fault::BadRequest,
         Meaning {
@@ -298,6 +298,17 @@ pub(super) static TABLE: [(Fault, Meaning); 38] = [
             detail: "The service behind this address fails too often; it is left alone for a while.",
             grpc: grpc::UNAVAILABLE,
             proxy_status: "destination_unavailable",
+        },
+    ),
+    (
+        Fault::NoCredential,
+        Meaning {
+            code: "no_credential",
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            title: "Service unavailable",
+            detail: "The service behind this address cannot be asked right now. Please try again later.",
+            grpc: grpc::UNAVAILABLE,
+            proxy_status: "proxy_internal_error",
         },
     ),
     (

@@ -29,13 +29,21 @@ pub(super) fn act(
         Action::Proxy(..) => {
             let there = exchange.mode == Mode::Offline
                 || upstream(plan, exchange).is_some_and(|upstream| upstream.has_target());
+            let lacks = if there {
+                super::check_credential(plan, exchange).err()
+            } else {
+                Some(Fault::NoTarget)
+            };
             // Answered here, where the connection can go on, unless somebody else may help.
-            let alone = !super::has_fallback(plan, exchange, Fault::NoTarget)
-                && !super::retries(plan, exchange)
-                    .is_some_and(|retries| Fault::NoTarget.meets(retries.on()));
-            if !there && alone {
-                Err(Fault::NoTarget)
-            } else if route.chain.called_by().is_empty() {
+            let alone = |fault: &Fault| {
+                !super::has_fallback(plan, exchange, *fault)
+                    && !super::retries(plan, exchange)
+                        .is_some_and(|retries| fault.meets(retries.on()))
+            };
+            if let Some(fault) = lacks.filter(alone) {
+                return Err(fault);
+            }
+            if route.chain.called_by().is_empty() {
                 Ok(Next::Upstream)
             } else {
                 super::called::check_type(&route.chain, head, exchange).map(|()| Next::Call)

@@ -14,6 +14,7 @@ use crate::exchange::{
 };
 use crate::plan::Plan;
 use crate::policy::{BodyChanges, Chain};
+use crate::upstream::Payload;
 
 /// The longest bodies that are read as a whole where `body_limits` says nothing: 10 MiB.
 const WHOLE_MAX: u64 = 10 * 1024 * 1024;
@@ -61,6 +62,7 @@ pub fn to_upstream(
         }
     }
     outgoing::write(&mut sent, &plan.via, exchange)?;
+    super::show_credential(plan, &mut sent, exchange, Payload::Whole(&body))?;
     if chain.response_body().is_some() {
         // Only what comes whole and plain can be changed.
         sent.set(&ACCEPT_ENCODING, HeaderValue::from_static("identity"));

@@ -124,6 +124,9 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
         told.insert("chosen_by".to_owned(), json!(upstream.reason(&ask)));
     }
     resilience(told, plan, exchange);
+    if let Some(credentials) = upstream.credentials() {
+        told.insert("upstream_credential".to_owned(), json!(credentials.kind()));
+    }
     told.insert("upstream_method".to_owned(), json!(sent.method.as_str()));
     told.insert(
         "upstream_path".to_owned(),

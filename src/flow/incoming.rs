@@ -13,6 +13,7 @@ pub fn shape(plan: &Plan, asked: &RequestHead, head: &mut ResponseHead, exchange
     if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
+    super::credential::heard(plan, head.status, exchange);
     if let Some(route) = super::route(plan, exchange) {
         route.chain.response(asked, head, exchange);
         if let Some(fallen) = exchange.fallen {

@@ -5,6 +5,7 @@ mod answer;
 mod arrive;
 mod ask;
 mod called;
+mod credential;
 mod explain;
 mod find;
 mod incoming;
@@ -20,6 +21,7 @@ pub use answer::{
 pub use ask::read as read_head;
 
 pub use called::{to_client, to_upstream, whole_max};
+pub use credential::{check as check_credential, show as show_credential};
 pub use explain::{Bound, explain};
 pub use incoming::shape;
 pub use ladder::{Fall, Means, fall, has_fallback};

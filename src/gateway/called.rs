@@ -69,11 +69,12 @@ pub(super) async fn serve(
     loop {
         let plan = Arc::clone(&state.plan);
         let request = flow::to_upstream(&plan, session.req_header(), body.clone(), &state.exchange);
-        let request = match request {
-            Ok(request) => request,
+        let called = match request {
+            Ok(request) => call(session, state, gateway, (&plan, &request)).await?,
+            // Another upstream may have one.
+            Err(Fault::NoCredential) => Err(Fault::NoCredential),
             Err(fault) => return answer::fault(session, state, fault).await,
         };
-        let called = call(session, state, gateway, (&plan, &request)).await?;
         let asked = session.req_header();
         let outcome = match &called {
             Ok(answer) => Ok(&answer.head),

@@ -33,6 +33,7 @@ use crate::exchange::{
     unbind_values,
 };
 use crate::flow;
+use crate::upstream::Payload;
 use crate::upstream::check_proof;
 
 /// How long a client may take nothing of what waits for it: as long as proxies commonly let a stream be idle.
@@ -417,6 +418,8 @@ fn request_head(asked: &RequestHead, peer: &HttpPeer, state: &State) -> Result<R
     let mut head = asked.clone();
     flow::write_upstream_request(&mut head, &state.plan.via, &state.exchange)
         .map_err(answer::internal)?;
+    let shown = flow::show_credential(&state.plan, &mut head, &state.exchange, Payload::Streamed);
+    shown.map_err(answer::internal)?;
     let host = head.remove_header(&HOST);
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str());
     let uri = Uri::builder()

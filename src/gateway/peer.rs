@@ -21,6 +21,9 @@ const DEAD_MAX: u8 = 3;
 /// Chooses the target of one attempt, after the pause before it.
 pub(super) async fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPeer>> {
     again::pause(state).await;
+    if let Err(fault) = flow::check_credential(&state.plan, &state.exchange) {
+        return Err(nothing_sent(session, state, fault, "nothing to show it"));
+    }
     if state.passage.is_none() {
         pass(session, state).await?;
     }
@@ -39,11 +42,8 @@ pub(super) async fn choose(session: &Session, state: &mut State) -> Result<Box<H
     let Some((target, mut peer)) = target.zip(peer) else {
         let upstream = flow::upstream(&state.plan, &state.exchange);
         let (fault, why) = upstream.map_or((Fault::NoTarget, ""), |upstream| nobody_free(upstream));
-        state.exchange.fault = Some(fault);
         state.passage = None;
-        let mut error = Error::explain(ErrorType::HTTPStatus(503), why);
-        error.set_retry(again::goes_on(session, state, Err(fault)));
-        return Err(error);
+        return Err(nothing_sent(session, state, fault, why));
     };
     let watch = &state.signals.watch;
     watch.attempt(&times);
@@ -73,6 +73,19 @@ pub(super) async fn choose(session: &Session, state: &mut State) -> Result<Box<H
     state.picked = picked;
     attempt::begins(state);
     Ok(peer)
+}
+
+/// Ends an attempt before anything of it was sent; another one follows where its rules say so.
+fn nothing_sent(
+    session: &Session,
+    state: &mut State,
+    fault: Fault,
+    why: &'static str,
+) -> Box<Error> {
+    state.exchange.fault = Some(fault);
+    let mut error = Error::explain(ErrorType::HTTPStatus(503), why);
+    error.set_retry(again::goes_on(session, state, Err(fault)));
+    error
 }
 
 /// Notes the ends of the client's connection, where targets are told of it.
@@ -131,11 +144,8 @@ async fn pass(session: &Session, state: &mut State) -> Result<()> {
             Ok(())
         }
         Err(held) => {
-            state.exchange.fault = Some(held.fault);
             state.exchange.retry_after = held.retry_after;
-            let mut error = Error::explain(ErrorType::HTTPStatus(503), "it was held back");
-            error.set_retry(again::goes_on(session, state, Err(held.fault)));
-            Err(error)
+            Err(nothing_sent(session, state, held.fault, "it was held back"))
         }
     }
 }

@@ -10,6 +10,7 @@ use super::state::State;
 use super::{Gateway, answer, ask, called, grpc};
 use crate::exchange::Fault;
 use crate::flow::{self, Next};
+use crate::upstream::Payload;
 
 /// Decides about a request. `Ok(true)`: it has its answer.
 pub(super) async fn filter(
@@ -57,7 +58,24 @@ pub(super) fn send(
     if let Some(trailers) = asked.headers.get(TE).filter(|_| apart) {
         head.insert_header(TE, trailers.clone())?;
     }
-    flow::write_upstream_request(head, &state.plan.via, &state.exchange).map_err(answer::internal)
+    flow::write_upstream_request(head, &state.plan.via, &state.exchange)
+        .map_err(answer::internal)?;
+    show(head, state)
+}
+
+/// Shows the target who we are; a body that comes is not here yet.
+pub(super) fn show(head: &mut RequestHeader, state: &mut State) -> Result<()> {
+    let exchange = &state.exchange;
+    let payload = if exchange.framing.has_body() {
+        Payload::Streamed
+    } else {
+        Payload::Whole(b"")
+    };
+    let shown = flow::show_credential(&state.plan, head, exchange, payload);
+    shown.map_err(|fault| {
+        state.exchange.fault = Some(fault);
+        answer::internal(fault)
+    })
 }
 
 /// Lets a client that waits to be told send its body.

@@ -23,7 +23,7 @@ use crate::policy::fallback::{self, UpstreamNamed};
 use crate::policy::log::HIDDEN;
 use crate::router::{Builder, HostPattern, PathParser, Router};
 use crate::telemetry::Hidden;
-use crate::upstream::{Breaker, Security, Upstream};
+use crate::upstream::{Breaker, Credentials, Security, Upstream};
 
 /// Compiles `document`. Mistakes go to `problems`; with an error among them there is no plan.
 #[must_use]
@@ -36,7 +36,10 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
             let files = &document.files;
             let security = Security::compile(&item.spec, &item.place, files, problems);
             let upstream = Upstream::new(&item.name, group(&item.name), &item.spec, security);
-            Arc::new(upstream.numbered(number))
+            let credentials = item.spec.credentials.as_ref();
+            let place = item.place.key("credentials");
+            let credentials = credentials.map(|spec| Credentials::compile(spec, &place, problems));
+            Arc::new(upstream.numbered(number).showing(credentials.flatten()))
         })
         .collect();
     let html = document

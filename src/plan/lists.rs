@@ -99,3 +99,30 @@ fn look(list: &NetList, known: Option<Version>) -> Option<Version> {
     }
     Some(now)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::task::Spawner;
+
+    /// Time stands still but for sleeping, so that a busy machine changes nothing about what is measured.
+    #[tokio::test(start_paused = true)]
+    async fn a_changed_file_holds_within_a_second() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bad.txt");
+        std::fs::write(&path, "192.0.2.0/24\n").unwrap();
+        let list = Arc::new(NetList::new(path.clone(), b"192.0.2.0/24\n").unwrap());
+        let spawner = Spawner::new(tokio::runtime::Handle::current());
+        let _watching = spawner.spawn(watch(Arc::clone(&list)));
+        // Long after the first look.
+        tokio::time::sleep(LOOK * 5).await;
+        let (one, other) = ("192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        assert!(list.contains(one) && !list.contains(other));
+        std::fs::write(&path, "2001:db8::/32\n").unwrap();
+        let since = tokio::time::Instant::now();
+        while list.contains(one) || !list.contains(other) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            assert!(since.elapsed() <= Duration::from_secs(1));
+        }
+    }
+}

@@ -19,6 +19,7 @@ mod routes;
 mod staples;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod upstreams;
 
 use std::collections::HashMap;
@@ -276,6 +277,7 @@ impl Plan {
         }
         self.inherit_breakers(old);
         staples::inherit(self, old);
+        tokens::inherit(self, old);
         Ok(())
     }
 
@@ -313,6 +315,7 @@ impl Plan {
             guards.extend(upstream.start(&outside).await);
         }
         let spawn = |asking| spawner.spawn(asking);
+        guards.extend(tokens::start(self, names, spawner, (telemetry, clock)).await);
         guards.extend(lists::keep(self).map(|watching| spawner.spawn(watching)));
         guards.extend(staples::keep(self, names, telemetry, clock).map(spawn));
         guards

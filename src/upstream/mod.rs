@@ -7,6 +7,7 @@ mod budget;
 mod choosing;
 mod condition;
 mod connections;
+mod credentials;
 mod discovery;
 mod ejecting;
 mod health;
@@ -42,6 +43,7 @@ pub use choosing::{HashSpec, LoadBalancing};
 pub use condition::{Condition, Conditions};
 use connections::Connections;
 pub use connections::{Announce, ConnectionsSpec, Ends};
+pub use credentials::{Credentials, CredentialsSpec, NoCredential, Payload, Tokens, Unusable};
 pub use discovery::Target;
 use discovery::Written;
 use ejecting::Ejecting;
@@ -94,6 +96,7 @@ pub struct Upstream {
     timeouts: Timeouts,
     resilience: Resilience,
     connections: Arc<Connections>,
+    credentials: Option<Credentials>,
 }
 
 /// What an upstream needs of the world to be started.
@@ -173,6 +176,7 @@ impl Upstream {
                 .on()
                 .map_or_else(Timeouts::default, TimeoutsSpec::compile),
             resilience: Resilience::new(&name.into(), spec),
+            credentials: None,
         }
     }
 

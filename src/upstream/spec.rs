@@ -11,8 +11,8 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{
-    Announce, BreakerSpec, ConcurrencySpec, ConnectionsSpec, HealthCheckSpec, LoadBalancing,
-    OutlierSpec, RetriesSpec, StickySpec, TimeoutsSpec,
+    Announce, BreakerSpec, ConcurrencySpec, ConnectionsSpec, CredentialsSpec, HealthCheckSpec,
+    LoadBalancing, OutlierSpec, RetriesSpec, StickySpec, TimeoutsSpec,
 };
 use crate::base::net::{TargetScheme, TargetUrl};
 use crate::base::problem::Place;
@@ -70,6 +70,9 @@ pub struct Spec {
     /// What holds for targets with `https://`. Default: their name and the authorities of the system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsSpec>,
+    /// What targets are shown, so that they know who asks; it takes the place of what the client showed. Default: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials: Option<CredentialsSpec>,
 }
 
 /// What an upstream inherits from `defaults.upstreams` where it is left out.

@@ -161,6 +161,30 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             target("http://[fd00::1]:80"),
         ),
         (
+            "A007",
+            with(
+                "targets: [{ url: \"http://10.0.0.1:3000\" }]",
+                "targets: [{ url: \"http://10.0.0.1:3000\" }], credentials: { client_credentials: { token_url: \"http://id.example.com/t\", client_id: a, client_secret: { env: HOME } } }",
+            ),
+            "\"http://id.e",
+            with(
+                "targets: [{ url: \"http://10.0.0.1:3000\" }]",
+                "targets: [{ url: \"http://10.0.0.1:3000\" }], credentials: { client_credentials: { token_url: \"https://id.example.com/t\", client_id: a, client_secret: { env: HOME } } }",
+            ),
+        ),
+        (
+            "A001",
+            with(
+                "targets: [{ url: \"http://10.0.0.1:3000\" }]",
+                "targets: [{ url: \"http://10.0.0.1:3000\" }], credentials: { basic: { username: a, password: hush } }",
+            ),
+            "hush } } } }",
+            with(
+                "targets: [{ url: \"http://10.0.0.1:3000\" }]",
+                "targets: [{ url: \"http://10.0.0.1:3000\" }], credentials: { basic: { username: a, password: { env: HOME } } }",
+            ),
+        ),
+        (
             "A008",
             top(&format!(
                 "admin: {{ address: \"0.0.0.0:9901\", tokens: [{{ sha256: {}, role: viewer }}] }}",
@@ -425,6 +449,10 @@ fn examples_are_fine_but_for_what_they_show() {
                 .current_dir(dir.path())
                 .env("CREDENTIALS_DIRECTORY", dir.path())
                 .env("APP_API_KEY", "hush")
+                .env("CLIENT_SECRET", "hush")
+                .env("PRICES_PASSWORD", "hush")
+                .env("SEARCH_KEY", "hush")
+                .env("AWS_KEY", "hush")
                 .env("APP_ADDRESS", "127.0.0.1:1");
             let output = run(command, DEADLINE);
             let json: Json = serde_json::from_str(&output.stdout).unwrap();

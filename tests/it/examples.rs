@@ -41,6 +41,7 @@ examples! {
     concurrency,
     connections,
     cors,
+    credentials,
     csrf,
     defaults,
     drain,
@@ -567,6 +568,32 @@ mod exercises {
         ask(&gateway, "/orders/7", &[("X-Api-Key", "old-partner-key")]).expect(403);
         assert_eq!(text(&gateway, "/menus", &[]), "orders");
         assert_eq!(orders.last().header("x-served-for"), Some("guest"));
+    }
+
+    pub(super) fn credentials(example: Example) {
+        let app = named("app");
+        let given = serde_json::json!({ "access_token": "t", "token_type": "bearer" });
+        let script = Script::new(move |_| Reply::json(200, &given));
+        let authority = Origin::start(script.probed_at("/token"));
+        let example = example.target(3001, &app).target(3002, &authority);
+        let example = example
+            .env("CLIENT_SECRET", "a")
+            .env("PRICES_PASSWORD", "b");
+        let gateway = example.env("SEARCH_KEY", "c").env("AWS_KEY", "d").start();
+        for (path, name, begins) in [
+            ("/orders", "authorization", "Bearer t"),
+            ("/prices", "authorization", "Basic Z2F0ZXdheTpi"),
+            ("/search", "x-api-key", "c"),
+            (
+                "/pictures",
+                "authorization",
+                "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/",
+            ),
+        ] {
+            let request = seen(&gateway, &app, path, &[]);
+            let shown = request.header(name).unwrap_or_default();
+            assert!(shown.starts_with(begins), "{path}: {shown}");
+        }
     }
 
     pub(super) fn maintenance(example: Example) {

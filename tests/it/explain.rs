@@ -520,8 +520,12 @@ fn serve(name: &str) -> Served {
     for port in 3000..3010 {
         let target = format!("127.0.0.1:{port}");
         if text.contains(&target) {
-            let script = Script::new(|_| Reply::ok("here, and ok"));
-            let origin = Origin::start(script.probed_at("/healthz"));
+            let script = Script::new(|request| match request.path.as_str() {
+                // Where tokens for upstreams come from.
+                "/token" => Reply::ok(r#"{"access_token":"t","token_type":"bearer"}"#),
+                _ => Reply::ok("here, and ok"),
+            });
+            let origin = Origin::start(script.probed_at("/healthz").probed_at("/token"));
             text = text.replace(&target, &origin.addr().to_string());
             origins.push(origin);
         }
@@ -530,6 +534,9 @@ fn serve(name: &str) -> Served {
         text += "\nadmin: { socket: admin.sock }\n";
     }
     let mut env = vec![("APP_API_KEY", "canary-key".to_owned())];
+    for name in ["CLIENT_SECRET", "PRICES_PASSWORD", "SEARCH_KEY", "AWS_KEY"] {
+        env.push((name, "canary-secret".to_owned()));
+    }
     env.push((
         "CREDENTIALS_DIRECTORY",
         folder_of_sockets.path().to_str().unwrap().to_owned(),

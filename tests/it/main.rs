@@ -13,6 +13,7 @@ mod compression;
 mod connections;
 mod control;
 mod corpora;
+mod credentials;
 mod deadlines;
 mod ending;
 mod examples;

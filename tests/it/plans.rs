@@ -26,6 +26,10 @@ fn environment(credentials: &Path) -> Environment {
     let variables = [
         ("APP_ADDRESS", "127.0.0.1:3001"),
         ("APP_API_KEY", "canary-api-key"),
+        ("CLIENT_SECRET", "canary-client"),
+        ("PRICES_PASSWORD", "canary-password"),
+        ("SEARCH_KEY", "canary-search"),
+        ("AWS_KEY", "canary-aws"),
         ("CREDENTIALS_DIRECTORY", credentials.to_str().unwrap()),
     ];
     let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());

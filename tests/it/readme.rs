@@ -60,6 +60,7 @@ fn with_config(yaml: &str, arguments: &[&str]) -> Output {
             std::fs::copy(data.join(file), folder.path().join(name)).unwrap();
         }
     }
+    std::fs::write(folder.path().join("secret.txt"), "hush").unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
     run(
         command

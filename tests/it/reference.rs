@@ -52,7 +52,10 @@ fn problems(text: &str) -> (Loaded, Vec<Problem>) {
     }
     let path = dir.path().join("doorward.yaml");
     std::fs::write(&path, text).unwrap();
-    let mut loaded = config::load(&path, &Environment::Fixed(Default::default()));
+    std::fs::write(dir.path().join("idp"), "hush").unwrap();
+    let folder = dir.path().to_str().unwrap().to_owned();
+    let environment = Environment::Fixed([("CREDENTIALS_DIRECTORY".to_owned(), folder)].into());
+    let mut loaded = config::load(&path, &environment);
     let mut problems = std::mem::take(&mut loaded.problems);
     drop(plan::compile(&loaded.document, "test", &mut problems));
     assert_eq!(problems.left_out(), 0);

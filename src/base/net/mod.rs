@@ -10,12 +10,14 @@ use super::units::{TextError, TextForm, text_form};
 
 mod list;
 mod listen;
+mod ranges;
 mod target;
 #[cfg(test)]
 mod tests;
 
 pub use list::NetList;
 pub use listen::ListenAddress;
+use ranges::Ranges;
 pub use target::{TargetScheme, TargetUrl};
 
 text_form!(Net, ListenAddress, TargetUrl);
@@ -124,7 +126,7 @@ fn unmapped(net: IpNet) -> IpNet {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NetSet {
     v4: Vec<(u32, u32)>,
-    v6: Vec<(u128, u128)>,
+    v6: Ranges,
 }
 
 impl NetSet {
@@ -133,7 +135,7 @@ impl NetSet {
     pub fn contains(&self, ip: IpAddr) -> bool {
         match canonical_ip(ip) {
             IpAddr::V4(ip) => holds(&self.v4, ip.to_bits()),
-            IpAddr::V6(ip) => holds(&self.v6, ip.to_bits()),
+            IpAddr::V6(ip) => self.v6.holds(ip.to_bits()),
         }
     }
 
@@ -167,7 +169,7 @@ impl FromIterator<IpNet> for NetSet {
         }
         Self {
             v4: merged(v4, |end| end.checked_add(1)),
-            v6: merged(v6, |end| end.checked_add(1)),
+            v6: Ranges::new(&merged(v6, |end| end.checked_add(1))),
         }
     }
 }

@@ -326,3 +326,29 @@ proptest! {
         prop_assert!(read.iter().flatten().all(|printed| !printed.is_empty()));
     }
 }
+
+#[test]
+fn addresses_of_one_network_of_64_bits_are_told_apart() {
+    let nets = [
+        "2001:db8::5",
+        "2001:db8::7",
+        "2001:db8:0:1::/64",
+        "2001:db7::/32",
+    ];
+    let set: NetSet = nets.iter().map(|net| net.parse::<Net>().unwrap()).collect();
+    for (ip, held) in [
+        ("2001:db8::4", false),
+        ("2001:db8::5", true),
+        ("2001:db8::6", false),
+        ("2001:db8::7", true),
+        ("2001:db8::8", false),
+        ("2001:db8:0:1::", true),
+        ("2001:db8:0:1:ffff::1", true),
+        ("2001:db8:0:2::", false),
+        ("2001:db7:ffff::1", true),
+        ("2001:db6:ffff::1", false),
+        ("::1", false),
+    ] {
+        assert_eq!(set.contains(ip.parse().unwrap()), held, "{ip}");
+    }
+}

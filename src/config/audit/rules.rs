@@ -225,6 +225,7 @@ impl Findings<'_> {
                 let what = format!("whoever stands in between may be `{}`", upstream.name);
                 self.add("A016", &place, what);
             }
+            self.token_url(upstream);
             for (index, target) in upstream.spec.targets.iter().enumerate() {
                 let url = &target.url;
                 if url.scheme().is_tls() || is_private(url.ip(), url.host()) {
@@ -439,7 +440,7 @@ fn host_of_client(address: &str) -> Option<&str> {
 }
 
 /// Whether an address or name is of this machine or of a network of its own.
-fn is_private(ip: Option<IpAddr>, host: &str) -> bool {
+pub(super) fn is_private(ip: Option<IpAddr>, host: &str) -> bool {
     match ip {
         Some(IpAddr::V4(ip)) => {
             let [first, second, _, _] = ip.octets();
