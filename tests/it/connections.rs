@@ -1,8 +1,6 @@
 //! Connections to targets: how many there may be, how long they are kept, and for whom they are.
 #![expect(
-    clippy::unwrap_used,
     clippy::disallowed_methods,
-    clippy::indexing_slicing,
     reason = "a test stops at the first thing that is not as expected"
 )]
 

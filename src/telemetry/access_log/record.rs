@@ -142,28 +142,7 @@ impl Record<'_> {
             out.extend_from_slice(name.as_bytes());
             number(&mut out, value);
         }
-        own(
-            &mut out,
-            ",\"upstream\":\"",
-            self.upstream.unwrap_or_default(),
-        );
-        own(&mut out, ",\"target\":\"", self.target.unwrap_or_default());
-        text(
-            &mut out,
-            ",\"upstream.path\":\"",
-            self.upstream_path.unwrap_or(""),
-        );
-        own(&mut out, ",\"decided_by\":\"", self.decided_by);
-        let (served, reason) = self.fallback.unwrap_or_default();
-        own(&mut out, ",\"fallback\":\"", served);
-        own(&mut out, ",\"fallback.reason\":\"", reason);
-        own(
-            &mut out,
-            ",\"error.type\":\"",
-            self.error_type.unwrap_or(""),
-        );
-        let status = self.grpc_status.and_then(grpc_name).unwrap_or_default();
-        own(&mut out, ",\"rpc.response.status_code\":\"", status);
+        self.course(&mut out);
         let agent = hidden.header("user-agent", self.user_agent);
         let agent = agent.unwrap_or_default();
         text(&mut out, ",\"user_agent.original\":\"", agent);
@@ -184,6 +163,28 @@ impl Record<'_> {
         }
         out.extend_from_slice(b"}\n");
         out
+    }
+
+    /// Where the request went, and how that ended.
+    fn course(&self, out: &mut Vec<u8>) {
+        let (served, reason) = self.fallback.unwrap_or_default();
+        let status = self.grpc_status.and_then(grpc_name);
+        own(out, ",\"upstream\":\"", self.upstream.unwrap_or_default());
+        own(out, ",\"target\":\"", self.target.unwrap_or_default());
+        let path = self.upstream_path.unwrap_or_default();
+        text(out, ",\"upstream.path\":\"", path);
+        for (name, value) in [
+            (",\"decided_by\":\"", self.decided_by),
+            (",\"fallback\":\"", served),
+            (",\"fallback.reason\":\"", reason),
+            (",\"error.type\":\"", self.error_type.unwrap_or_default()),
+            (
+                ",\"rpc.response.status_code\":\"",
+                status.unwrap_or_default(),
+            ),
+        ] {
+            own(out, name, value);
+        }
     }
 
     /// One line of the combined log format.
