@@ -38,6 +38,7 @@ mod proxy_protocol;
 mod proxying;
 mod readme;
 mod reference;
+mod recovery;
 mod request_tests;
 mod retiring;
 mod retries;
