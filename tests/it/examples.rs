@@ -1246,7 +1246,7 @@ mod exercises {
         let good = tested(&example.text);
         assert_eq!(good.code, 0, "{}{}", good.stdout, good.stderr);
         assert!(
-            good.stdout.ends_with("6 passed, 0 failed\n"),
+            good.stdout.ends_with("7 passed, 0 failed\n"),
             "{}",
             good.stdout
         );
@@ -1268,10 +1268,11 @@ mod exercises {
             assert!(example.text.contains(from), "no `{from}`");
             let bad = tested(&example.text.replace(from, to));
             assert_eq!(bad.code, 1, "{from}: {}{}", bad.stdout, bad.stderr);
-            let end = format!("{} passed, {failed} failed\n", 6 - failed);
+            let end = format!("{} passed, {failed} failed\n", 7 - failed);
             assert!(bad.stdout.ends_with(&end), "{from}: {}", bad.stdout);
         }
         let orders = Origin::answer(|_| Reply::fixed(200, &[("Server", "secret/1.0")], "{}"));
+            ("pick: [items], ", "", 1),
         let gateway = example.target(3001, &orders).start();
         let answer = ask(&gateway, "/v1/orders/7", &[("Host", "api.example.com")]).expect(200);
         assert_eq!(orders.last().path, "/internal/orders/7");
