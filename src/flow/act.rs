@@ -35,10 +35,12 @@ pub(super) fn act(
                     .is_some_and(|retries| Fault::NoTarget.meets(retries.on()));
             if !there && alone {
                 Err(Fault::NoTarget)
-            } else if route.chain.called_by().is_empty() {
-                Ok(Next::Upstream)
-            } else {
+            } else if !route.chain.called_by().is_empty() {
                 super::called::check_type(&route.chain, head, exchange).map(|()| Next::Call)
+            } else if super::hedges(plan, head, exchange) {
+                Ok(Next::Call)
+            } else {
+                Ok(Next::Upstream)
             }
         }
         Action::Respond(response) => Ok(Next::Answer(response.reply(&facts))),

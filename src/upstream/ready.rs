@@ -303,6 +303,14 @@ impl Picked {
         }
     }
 
+    /// The head of an answer was not here after so long, and nobody waits for it any more.
+    pub fn waited(&self, so_long: Duration) {
+        if let Some(target) = self.target() {
+            let now = self.ready.live.now();
+            target.member().load.took_longer(so_long, now);
+        }
+    }
+
     /// The attempt is over.
     pub fn report(&self, outcome: Outcome) {
         let (Some(rules), Some(target)) = (&self.ready.ejecting, self.target()) else {

@@ -658,10 +658,25 @@ mod exercises {
         let busy = || Origin::answer(|_| Reply::fixed(503, &[], "busy"));
         let (bad, good, reports) = (busy(), named("good"), busy());
         let example = example.target(3001, &bad).target(3002, &good);
-        let gateway = example.target(3003, &reports).start();
+        let example = example.target(3003, &reports);
+        let gate = Gate::new();
+        let prices = [(); 2].map(|()| {
+            let held = gate.clone();
+            Origin::answer(move |request| match request.header("x-attempt") {
+                None => Reply::never(&held),
+                Some(_) => Reply::ok("a price"),
+            })
+        });
+        let example = example.target(3004, &prices[0]).target(3005, &prices[1]);
+        let gateway = example.start();
         for _ in 0..2 {
             ask(&gateway, "/v1/orders/7", &[]).expect(200);
         }
+        assert_eq!(
+            ask(&gateway, "/v1/prices", &[]).expect(200).text(),
+            "a price"
+        );
+        gate.open();
         assert_eq!(good.count(), 2);
         ask(&gateway, "/v1/reports", &[]).expect(503);
         assert_eq!(reports.count(), 2);
@@ -1257,6 +1272,7 @@ mod exercises {
                 1,
             ),
             ("x-served-for: \"{params.id}\"", "x-served-for: nobody", 1),
+            ("pick: [items], ", "", 1),
             ("sunset: \"2027-01-01\"", "sunset: \"2028-01-01\"", 1),
             ("client_ips: [10.0.0.0/8]", "client_ips: [192.0.2.0/24]", 2),
             (
@@ -1272,7 +1288,6 @@ mod exercises {
             assert!(bad.stdout.ends_with(&end), "{from}: {}", bad.stdout);
         }
         let orders = Origin::answer(|_| Reply::fixed(200, &[("Server", "secret/1.0")], "{}"));
-            ("pick: [items], ", "", 1),
         let gateway = example.target(3001, &orders).start();
         let answer = ask(&gateway, "/v1/orders/7", &[("Host", "api.example.com")]).expect(200);
         assert_eq!(orders.last().path, "/internal/orders/7");

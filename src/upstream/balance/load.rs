@@ -62,6 +62,14 @@ impl Load {
         self.seen.store(now, Ordering::Relaxed);
     }
 
+    /// A request took longer than this; how long, nobody knows.
+    pub(in crate::upstream) fn took_longer(&self, time: Duration, now: u64) {
+        let known = f64::from_bits(self.takes.load(Ordering::Relaxed));
+        if time.as_secs_f64() * 1e9 > known {
+            self.took(time, now);
+        }
+    }
+
     /// How long one more request would take at a target of this weight, in nanoseconds. A time that nobody confirmed for long
     /// is forgotten, so that a target that was slow once is tried again, by one request first.
     pub(in crate::upstream) fn expected(&self, now: u64, weight: u32) -> f64 {
