@@ -1,5 +1,7 @@
 //! One attempt at a target as it is counted, and the rules by which another one follows.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::Method;
@@ -65,7 +67,9 @@ pub(super) struct Attempt<'a> {
     /// Which one of its call, from 1.
     pub(super) number: u16,
     meter: Option<&'a dyn Meter>,
-    pick: &'a Picked,
+    pick: Arc<Picked>,
+    /// Whether nobody needs it any more, since another one was sooner.
+    over: &'a AtomicBool,
     /// What let it through, where there is such.
     passage: Option<Passage>,
     since: Instant,
@@ -79,13 +83,15 @@ pub(super) struct Attempt<'a> {
 impl<'a> Attempt<'a> {
     pub(super) fn begin(
         meter: Option<&'a dyn Meter>,
-        pick: &'a Picked,
+        pick: Arc<Picked>,
         (number, passage): (u16, Passage),
+        over: &'a AtomicBool,
     ) -> Self {
         Self {
             number,
             meter,
             pick,
+            over,
             passage: Some(passage),
             since: Instant::now(),
             status: 0,
@@ -133,8 +139,25 @@ impl<'a> Attempt<'a> {
     }
 }
 
+impl Attempt<'_> {
+    /// It was given up for one that was sooner: that its target took so long is all that is known of it.
+    fn outrun(&mut self) {
+        let took = self.since.elapsed();
+        self.pick.waited(took);
+        if let Some(passage) = self.passage.take() {
+            passage.outrun(took, Instant::now().into_std());
+        }
+        if let Some(meter) = self.meter {
+            meter.outrun(took.as_secs_f64());
+        }
+    }
+}
+
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
+        if self.fault.is_none() && self.status == 0 && self.over.load(Ordering::Relaxed) {
+            return self.outrun();
+        }
         self.pick.report(outcome_of(self.fault, self.status));
         if let Some(passage) = self.passage.take() {
             let ended = Ended {

@@ -5,11 +5,13 @@
 
 mod again;
 mod attempt;
+mod dues;
 mod errors;
 mod http;
 mod last_good;
 mod outside;
 mod passage;
+mod run;
 mod scripted;
 mod wire;
 
@@ -77,6 +79,12 @@ pub trait Meter: Send + Sync {
     fn retried(&self);
     /// It would be, but too many are.
     fn exhausted(&self);
+    /// A request was sent to a second target while the first has not answered.
+    fn hedged(&self);
+    /// Its answer is the one that is taken.
+    fn hedge_won(&self);
+    /// An attempt was given up after so long, since another one was sooner.
+    fn outrun(&self, seconds: f64);
     /// A target answered, with this status; so long it took to the end of its answer.
     fn answered(&self, status: u16, seconds: f64);
     /// An attempt failed after so long.

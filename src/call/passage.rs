@@ -72,6 +72,34 @@ impl Passage {
         Ok(Self { ticket, permit })
     }
 
+    /// Asks for both without waiting, for what may as well not be; none where one of them says no.
+    #[must_use]
+    pub fn at_once(
+        breaker: Option<&Arc<Breaker>>,
+        upstream: &Upstream,
+        now: Instant,
+    ) -> Option<Self> {
+        let permit = match upstream.resilience().permits() {
+            None => None,
+            Some(permits) => Some(permits.take_now()?),
+        };
+        let ticket = match breaker {
+            None => None,
+            Some(breaker) => Some(breaker.admit(now).ok()?),
+        };
+        Some(Self { ticket, permit })
+    }
+
+    /// The attempt was given up for one that was sooner, after so long: the breaker hears of it where that is slow.
+    pub fn outrun(mut self, took: Duration, now: Instant) {
+        if let Some(ticket) = self.ticket.take() {
+            let slow = ticket.breaker().slow_after();
+            if slow.is_some_and(|slow| took >= slow) {
+                ticket.tell(Fared::Well, took, now);
+            }
+        }
+    }
+
     /// The attempt ended.
     pub fn ends(mut self, ended: &Ended, now: Instant) {
         self.told(ended, now);

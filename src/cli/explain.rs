@@ -121,6 +121,9 @@ fn course(told: &Json) -> String {
     if let Some(attempts) = inside("retries", "attempts").and_then(Json::as_u64) {
         course.push_str(&format!(", {attempts} attempts"));
     }
+    if let Some(after) = inside("retries", "hedge_after").and_then(Json::as_str) {
+        course.push_str(&format!(", a second one beside the first after {after}"));
+    }
     if let Some(state) = inside("circuit_breaker", "state").and_then(Json::as_str) {
         course.push_str(&format!(", breaker {}", state.replace('_', " ")));
     }

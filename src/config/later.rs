@@ -27,8 +27,6 @@ pub(super) enum Part {
     Route,
     /// `respond` of a route.
     Respond,
-    /// `retries`.
-    Retries,
     /// `errors.override`.
     Override,
     /// `as` of one of `tests`.
@@ -110,7 +108,6 @@ const AUTHENTICATOR: &[&str] = &[
     "function",
 ];
 const CONSUMER: &[&str] = &["plan", "identify"];
-const RETRIES: &[&str] = &["hedge_after"];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -129,7 +126,6 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Target => TARGET,
         Part::Route => ROUTE,
         Part::Respond => RESPOND,
-        Part::Retries => RETRIES,
         Part::Override => OVERRIDE,
         Part::Asker => ASKER,
         Part::Authenticator => AUTHENTICATOR,

@@ -229,28 +229,14 @@ fn defaults(node: &Node, place: Place, problems: &mut Problems) -> (Specs, upstr
         routes.finish();
     }
     if let Some((node, place)) = section.take("upstreams") {
-        let node = without_later_retries(node, &place, section.problems);
-        upstreams = Section::new(&node, place, Part::Upstream, section.problems).rest(&[]);
+        upstreams = Section::new(node, place, Part::Upstream, section.problems).rest(&[]);
     }
     section.finish();
     (specs, upstreams.unwrap_or_default())
 }
 
-/// The clauses of an upstream, without what its `retries` cannot do yet.
-fn without_later_retries(node: &Node, place: &Place, problems: &mut Problems) -> Node {
-    let mut node = node.clone();
-    if let Value::Map(entries) = &mut node.value
-        && let Some(entry) = entries.iter_mut().find(|entry| entry.key == "retries")
-    {
-        let place = place.key("retries");
-        entry.node = without_later(&entry.node, &place, Part::Retries, &[], problems);
-    }
-    node
-}
-
 fn upstream(written: &Node, place: &Place, problems: &mut Problems) -> Option<upstream::Spec> {
-    let node = without_later(written, place, Part::Upstream, &[], problems);
-    let mut node = without_later_retries(&node, place, problems);
+    let mut node = without_later(written, place, Part::Upstream, &[], problems);
     let targets = place.key("targets");
     if let Value::Map(entries) = &mut node.value
         && let Some(entry) = entries.iter_mut().find(|entry| entry.key == "targets")

@@ -21,6 +21,12 @@ pub struct RequestTest {
     /// Headers of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// The body of the request as JSON; `content-type` says so, unless `headers` say something else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub json: Option<Json>,
+    /// The body as text; likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
     /// The name of the listener. Default: the one with the URL's port, else the first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<String>,
@@ -91,6 +97,22 @@ pub struct Given {
     pub fail: Option<Failure>,
 }
 
+impl Given {
+    /// The body, with what it is said to be.
+    #[must_use]
+    pub fn body(&self) -> Option<(String, &'static str)> {
+        body(self.json.as_ref(), self.text.as_ref())
+    }
+}
+
+fn body(json: Option<&Json>, text: Option<&String>) -> Option<(String, &'static str)> {
+    match (json, text) {
+        (Some(json), _) => Some((json.to_string(), "application/json")),
+        (None, Some(text)) => Some((text.clone(), "text/plain; charset=utf-8")),
+        (None, None) => None,
+    }
+}
+
 /// Why an upstream does not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -134,6 +156,9 @@ pub struct Expect {
     /// The path that it is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub upstream_path: Option<String>,
+    /// The whole body that it is sent, as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upstream_json: Option<Json>,
     /// The whole body of the answer as JSON.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub json: Option<Json>,
@@ -151,11 +176,13 @@ impl Expect {
             calls,
             upstream,
             upstream_path,
+            upstream_json,
             json,
         } = self;
         let words = [decided_by, route, upstream, upstream_path];
         status.is_none()
             && json.is_none()
+            && upstream_json.is_none()
             && headers.is_empty()
             && calls.is_empty()
             && words.iter().all(|word| word.is_none())
@@ -167,5 +194,11 @@ impl RequestTest {
     #[must_use]
     pub fn title(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.request)
+    }
+
+    /// The body of the request, with what it is said to be.
+    #[must_use]
+    pub fn body(&self) -> Option<(String, &'static str)> {
+        body(self.json.as_ref(), self.text.as_ref())
     }
 }

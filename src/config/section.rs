@@ -142,7 +142,6 @@ impl link::Section for Section<'_> {
         }
         let node = match key {
             "respond" => without_later(node, &place, Part::Respond, &[], self.problems),
-            "retries" => without_later(node, &place, Part::Retries, &[], self.problems),
             _ => node.clone(),
         };
         match decode(&node, &place, self.problems) {

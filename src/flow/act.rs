@@ -43,10 +43,12 @@ pub(super) fn act(
             if let Some(fault) = lacks.filter(alone) {
                 return Err(fault);
             }
-            if route.chain.called_by().is_empty() {
-                Ok(Next::Upstream)
-            } else {
+            if !route.chain.called_by().is_empty() {
                 super::called::check_type(&route.chain, head, exchange).map(|()| Next::Call)
+            } else if super::hedges(plan, head, exchange) {
+                Ok(Next::Call)
+            } else {
+                Ok(Next::Upstream)
             }
         }
         Action::Respond(response) => Ok(Next::Answer(response.reply(&facts))),

@@ -105,9 +105,9 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
         json!("upstream, if it answers so"),
     );
     told.insert("upstream".to_owned(), json!(&**upstream.name()));
-    let called_by = route(plan, exchange).map(|route| route.chain.called_by());
-    if let Some(clauses) = called_by.filter(|clauses| !clauses.is_empty()) {
-        told.insert("called_by".to_owned(), json!(clauses));
+    let called_by = super::called_by(plan, head, exchange);
+    if !called_by.is_empty() {
+        told.insert("called_by".to_owned(), json!(called_by));
     }
     let ask = super::ask(plan, head, exchange);
     let target = match exchange.mode {
@@ -123,7 +123,7 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
     if written.len() > 1 {
         told.insert("chosen_by".to_owned(), json!(upstream.reason(&ask)));
     }
-    resilience(told, plan, exchange);
+    resilience(told, plan, head, exchange);
     if let Some(credentials) = upstream.credentials() {
         told.insert("upstream_credential".to_owned(), json!(credentials.kind()));
     }
@@ -143,12 +143,18 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
 }
 
 /// What holds where the upstream fails, as far as somebody wrote it.
-fn resilience(told: &mut Map<String, Json>, plan: &Plan, exchange: &Exchange) {
+fn resilience(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exchange: &Exchange) {
     match super::retries(plan, exchange) {
         Some(retries) if retries.is_written() => {
             let on = retries.on().to_string();
-            let retries = json!({ "attempts": retries.attempts(), "retry_on": on });
-            told.insert("retries".to_owned(), retries);
+            let hedges = super::hedges(plan, head, exchange);
+            let after = retries.hedge_after().filter(|_| hedges);
+            let after = after.map(|after| json!({ "hedge_after": after.to_string() }));
+            let mut said = json!({ "attempts": retries.attempts(), "retry_on": on });
+            if let (Some(said), Some(Json::Object(after))) = (said.as_object_mut(), after) {
+                said.extend(after);
+            }
+            told.insert("retries".to_owned(), said);
         }
         Some(_) => {}
         None => drop(told.insert("retries".to_owned(), json!("none"))),

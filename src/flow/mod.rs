@@ -28,12 +28,13 @@ pub use ladder::{Fall, Means, fall, has_fallback};
 pub use outgoing::write as write_upstream_request;
 pub use trial::trial;
 
-use crate::call::Outside;
+use crate::call::{Outside, is_repeatable};
 use crate::exchange::{
-    Decision, Exchange, Facts, Fault, Reply, RequestHead, Step, Verdict, key_hash,
+    Decision, Exchange, Facts, Fault, Next as After, Reply, RequestHead, Step, Verdict, is_grpc,
+    key_hash,
 };
 use crate::expr::Scope as _;
-use crate::plan::{Action, EnvironmentHost, Plan, Route};
+use crate::plan::{Action, EnvironmentHost, HEDGING, Plan, Route};
 use crate::upstream::{Ask, Breaker, Retries, Timeouts, Upstream};
 
 /// What happens after a request was looked at.
@@ -193,6 +194,26 @@ pub fn retries<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a Retries> {
         Some(own) => own.rules(),
         None => upstream(plan, exchange)?.resilience().retries(),
     }
+}
+
+/// The clauses that need the request or its answer as a whole: it is called, not streamed, where there are any.
+#[must_use]
+pub fn called_by(plan: &Plan, head: &RequestHead, exchange: &Exchange) -> Vec<&'static str> {
+    let clauses = route(plan, exchange).map_or(&[][..], |route| route.chain.called_by());
+    let hedges = hedges(plan, head, exchange).then_some(HEDGING);
+    clauses.iter().copied().chain(hedges).collect()
+}
+
+/// Whether the request is sent to a second target where the first takes long: it may be sent twice, and is known to be short
+/// enough to be kept.
+fn hedges(plan: &Plan, head: &RequestHead, exchange: &Exchange) -> bool {
+    let Some(retries) = retries(plan, exchange).filter(|it| it.hedge_after().is_some()) else {
+        return false;
+    };
+    let framing = &exchange.framing;
+    let short = !framing.chunked && framing.content_length.unwrap_or(0) <= retries.body();
+    let plain = framing.next == After::Request && !is_grpc(&head.headers);
+    short && plain && is_repeatable(head)
 }
 
 /// What may hold the request back: as its route says, else as its upstream.

@@ -30,22 +30,29 @@ struct Outcome {
     body: Bytes,
     decided_by: &'static str,
     route: String,
-    upstream: Option<(String, String)>,
+    upstream: Option<Called>,
     /// How often each upstream was called.
     calls: Vec<(String, u64)>,
+}
+
+/// An upstream that was called.
+struct Called {
+    name: String,
+    /// The path that it was asked for.
+    path: String,
+    /// What it was sent.
+    body: Bytes,
 }
 
 /// Tries `test` on `plan`, which should be nobody else's: what is counted stays counted. Returns what is not as expected.
 #[must_use]
 pub fn trial(plan: &Plan, test: &RequestTest, clock: &dyn Clock) -> Vec<String> {
     let (method, url) = test.request.split_once(' ').unwrap_or_default();
-    let headers = test.headers.iter();
+    let (headers, body) = sent(test);
     let question = Question {
         method: method.to_owned(),
         url: url.to_owned(),
-        headers: headers
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect(),
+        headers,
         listener: test.listener.clone(),
         client: test.asker.as_ref().and_then(|asker| asker.client_ip),
         unix_millis: test.at.map(crate::base::units::Date::unix_millis),
@@ -64,7 +71,7 @@ pub fn trial(plan: &Plan, test: &RequestTest, clock: &dyn Clock) -> Vec<String> 
         exchange.peer = asked.peer;
         exchange.mode = Mode::Offline;
         exchange.assumed.clone_from(&assumed);
-        let outcome = run(plan, asked, &mut exchange, &test.given);
+        let outcome = run(plan, (asked, &body), &mut exchange, &test.given);
         let Some(outcome) = outcome else {
             return vec!["no answer could be made".to_owned()];
         };
@@ -76,6 +83,23 @@ pub fn trial(plan: &Plan, test: &RequestTest, clock: &dyn Clock) -> Vec<String> 
     last.map_or_else(Vec::new, |outcome| {
         differences(&test.expect, &outcome, &calls)
     })
+}
+
+/// What is sent with the request: its headers, and its body.
+fn sent(test: &RequestTest) -> (Vec<(String, String)>, Bytes) {
+    let headers = test.headers.iter();
+    let mut headers: Vec<(String, String)> = headers
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    let Some((body, kind)) = test.body() else {
+        return (headers, Bytes::new());
+    };
+    let typed = |(name, _): &(String, String)| name.eq_ignore_ascii_case("content-type");
+    if !headers.iter().any(typed) {
+        headers.push(("content-type".to_owned(), kind.to_owned()));
+    }
+    headers.push(("content-length".to_owned(), body.len().to_string()));
+    (headers, Bytes::from(body))
 }
 
 /// Who is taken to be calling.
@@ -101,7 +125,7 @@ fn assumed(plan: &Plan, asker: &Asker) -> Option<Arc<Identity>> {
 
 fn run(
     plan: &Plan,
-    asked: Asked,
+    (asked, body): (Asked, &Bytes),
     exchange: &mut Exchange,
     given: &BTreeMap<String, Given>,
 ) -> Option<Outcome> {
@@ -127,6 +151,7 @@ fn run(
         Ok(next @ (Next::Upstream | Next::Call)) => {
             let mut course = Course {
                 next,
+                body,
                 given,
                 calls: &mut calls,
                 called: &mut called,
@@ -154,10 +179,11 @@ fn run(
 /// A request on its way through the upstreams that it may go to.
 struct Course<'a> {
     next: Next,
+    body: &'a Bytes,
     given: &'a BTreeMap<String, Given>,
     calls: &'a mut Vec<(String, u64)>,
-    /// The upstream that was called last, and the path that it was asked for.
-    called: &'a mut Option<(String, String)>,
+    /// The upstream that was called last.
+    called: &'a mut Option<Called>,
 }
 
 impl Course<'_> {
@@ -168,6 +194,13 @@ impl Course<'_> {
         head: &RequestHead,
         exchange: &mut Exchange,
     ) -> Result<(ResponseHead, Bytes), Fault> {
+        let longest = match self.next {
+            Next::Call => super::whole_max(exchange).0,
+            Next::Upstream | Next::Answer(_) | Next::Ask => u64::MAX,
+        };
+        if self.body.len() as u64 > longest {
+            return Err(Fault::BodyTooLarge);
+        }
         loop {
             let upstream = Arc::clone(upstream(plan, exchange).ok_or(Fault::NoTarget)?);
             let name = upstream.name().to_string();
@@ -175,11 +208,13 @@ impl Course<'_> {
             let before = exchange.attempts;
             let given = self.given.get(&name);
             let next = &self.next;
-            let called = called((plan, &upstream), head, exchange, given, next);
+            let request = sent_on(plan, head, self.body, exchange, next)?;
+            let called = called((plan, &upstream), &request, exchange, given, next);
             let attempts = exchange.attempts.saturating_sub(before);
             if attempts > 0 && given.and_then(|given| given.fail) != Some(Failure::NoTarget) {
                 self.calls.push((name.clone(), attempts.into()));
-                *self.called = Some((name, path));
+                let body = request.body;
+                *self.called = Some(Called { name, path, body });
             }
             let outcome = match &called {
                 Ok(answer) => Ok(&answer.head),
@@ -215,30 +250,38 @@ fn to_client(
     Ok((head, body))
 }
 
+/// The request as the upstream gets it.
+fn sent_on(
+    plan: &Plan,
+    asked: &RequestHead,
+    body: &Bytes,
+    exchange: &Exchange,
+    next: &Next,
+) -> Result<Request, Fault> {
+    if matches!(next, Next::Call) {
+        return super::to_upstream(plan, asked, body.clone(), exchange);
+    }
+    let mut head = asked.clone();
+    super::write_upstream_request(&mut head, &plan.via, exchange)?;
+    let body = body.clone();
+    Ok(Request { head, body })
+}
+
 /// What the upstream would say.
 fn called(
     (plan, upstream): (&Plan, &Upstream),
-    asked: &RequestHead,
+    request: &Request,
     exchange: &mut Exchange,
     given: Option<&Given>,
     next: &Next,
 ) -> Result<Answer, Fault> {
-    let whole = matches!(next, Next::Call);
     let nothing = Given::default();
     let scripted = scripted(given.unwrap_or(&nothing))?;
-    let request = if whole {
-        super::to_upstream(plan, asked, Bytes::new(), exchange)?
-    } else {
-        let mut head = asked.clone();
-        super::write_upstream_request(&mut head, &plan.via, exchange)?;
-        let body = Bytes::new();
-        Request { head, body }
-    };
     let terms = Terms {
         times: super::timeouts(plan, exchange),
         ask: Ask::default(),
         since: exchange.started,
-        answer_max: if whole {
+        answer_max: if matches!(next, Next::Call) {
             super::whole_max(exchange).1
         } else {
             exchange.limits.response.unwrap_or(u64::MAX)
@@ -248,7 +291,7 @@ fn called(
         meter: None,
     };
     let transport = Transport::Scripted(&scripted);
-    let called = at_once(transport.call(upstream, &request, &terms, exchange));
+    let called = at_once(transport.call(upstream, request, &terms, exchange));
     let answer = called.ok_or(Fault::Internal)?;
     answer.map_err(|failed| failed.fault)
 }
@@ -258,14 +301,10 @@ fn scripted(given: &Given) -> Result<Scripted, Fault> {
     let status = StatusCode::from_u16(given.status.unwrap_or(200)).unwrap_or(StatusCode::OK);
     let mut head =
         ResponseHead::build(status, Some(given.headers.len())).map_err(|_error| Fault::Internal)?;
-    let (body, kind) = match (&given.json, &given.text) {
-        (Some(json), _) => (json.to_string(), Some("application/json")),
-        (None, Some(text)) => (text.clone(), Some("text/plain; charset=utf-8")),
-        (None, None) => (String::new(), None),
-    };
-    if let Some(kind) = kind {
+    let body = given.body().map(|(body, kind)| {
         head.set(&http::header::CONTENT_TYPE, HeaderValue::from_static(kind));
-    }
+        body
+    });
     for (name, value) in &given.headers {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_error| Fault::Internal)?;
         let value = HeaderValue::from_str(value).map_err(|_error| Fault::Internal)?;
@@ -273,7 +312,7 @@ fn scripted(given: &Given) -> Result<Scripted, Fault> {
     }
     Ok(Scripted {
         head,
-        body: Bytes::from(body),
+        body: Bytes::from(body.unwrap_or_default()),
         fail: given.fail.map(fault),
     })
 }
@@ -328,9 +367,9 @@ fn differences(expect: &Expect, outcome: &Outcome, calls: &BTreeMap<String, u64>
     compare(
         "upstream",
         expect.upstream.as_ref().map(quoted),
-        called(upstream.map(|(name, _)| name)),
+        called(upstream.map(|it| &it.name)),
     );
-    let path = called(upstream.map(|(_, path)| path));
+    let path = called(upstream.map(|it| &it.path));
     compare(
         "upstream_path",
         expect.upstream_path.as_ref().map(quoted),
@@ -340,16 +379,26 @@ fn differences(expect: &Expect, outcome: &Outcome, calls: &BTreeMap<String, u64>
         let got = calls.get(name).copied().unwrap_or(0).to_string();
         compare(&format!("calls of {name}"), Some(times.to_string()), got);
     }
-    if let Some(json) = &expect.json {
+    let got = upstream.map(|it| &it.body);
+    for (what, expected, got) in [
+        ("upstream_json", &expect.upstream_json, got),
+        ("json", &expect.json, Some(&outcome.body)),
+    ] {
+        let Some(json) = expected else { continue };
         // Compared as values: the order of keys means nothing.
-        let got = serde_json::from_slice::<Json>(&outcome.body).ok();
+        let got = got.and_then(|body| serde_json::from_slice::<Json>(body).ok());
         if got.as_ref() != Some(json) {
             let got = got.map_or_else(|| "no JSON".to_owned(), |got| got.to_string());
-            found.push(format!("json: expected {json}, got {got}"));
+            found.push(format!("{what}: expected {json}, got {got}"));
         }
     }
+    wrong_headers(expect, &outcome.head.headers, &mut found);
+    found
+}
+
+fn wrong_headers(expect: &Expect, headers: &HeaderMap, found: &mut Vec<String>) {
     for (name, expected) in &expect.headers {
-        let lines = outcome.head.headers.get_all(name.as_str()).iter();
+        let lines = headers.get_all(name.as_str()).iter();
         let lines = lines.map(|line| String::from_utf8_lossy(line.as_bytes()));
         let lines: Vec<_> = lines.collect();
         let good = match expected.as_str() {
@@ -366,5 +415,4 @@ fn differences(expect: &Expect, outcome: &Outcome, calls: &BTreeMap<String, u64>
             found.push(format!("header {name}: expected `{expected}`, got {got}"));
         }
     }
-    found
 }

@@ -33,6 +33,15 @@ impl Meter for UpstreamMetrics {
     fn exhausted(&self) {
         Self::exhausted(self);
     }
+    fn hedged(&self) {
+        Self::hedged(self);
+    }
+    fn hedge_won(&self) {
+        Self::hedge_won(self);
+    }
+    fn outrun(&self, seconds: f64) {
+        Self::outrun(self, seconds);
+    }
     fn answered(&self, status: u16, seconds: f64) {
         Self::answered(self, status, seconds);
     }

@@ -49,6 +49,8 @@ use crate::upstream::{Breaker, Names, Outside, Prober, Upstream};
 
 /// So many listeners, with those that were taken away while the gateway runs.
 const LISTENERS_MAX: usize = 1024;
+/// The key by which a route is called, not streamed, because a request of it may be at two targets at the same time.
+pub const HEDGING: &str = "retries.hedge_after";
 /// How long start-up waits for the names of an upstream's targets; later answers are taken as they come.
 const NAMES_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -221,13 +223,22 @@ impl Plan {
 
     /// The routes that are called, not streamed, in the order of the config, each with the clauses that need whole bodies.
     #[must_use]
-    pub fn called(&self) -> Vec<(&str, &[&'static str])> {
+    pub fn called(&self) -> Vec<(&str, Vec<&'static str>)> {
         let sites = self.listeners.iter().map(|listener| &listener.site);
-        let mut called: Vec<(&str, &[&'static str])> = Vec::new();
+        let mut called: Vec<(&str, Vec<&'static str>)> = Vec::new();
         for route in sites.flat_map(|site| &site.routes) {
-            let clauses = route.chain.called_by();
+            let Action::Proxy(_, upstream) = &route.action else {
+                continue;
+            };
+            let retries = match route.chain.retries() {
+                Some(own) => own.rules(),
+                None => upstream.resilience().retries(),
+            };
+            let hedges = retries.is_some_and(|retries| retries.hedge_after().is_some());
+            let clauses = route.chain.called_by().iter().copied();
+            let clauses: Vec<_> = clauses.chain(hedges.then_some(HEDGING)).collect();
             let known = called.iter().any(|(name, _)| **name == *route.name);
-            if matches!(route.action, Action::Proxy(..)) && !clauses.is_empty() && !known {
+            if !clauses.is_empty() && !known {
                 called.push((&route.name, clauses));
             }
         }

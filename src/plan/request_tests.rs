@@ -40,10 +40,31 @@ pub(super) fn check(document: &Document, problems: &mut Problems) {
                 at(place, what, "letters, digits and hyphens");
             }
         }
+        sends(test, place, &mut at);
         for (name, given) in &test.given {
             answers(given, &place.key("given").key(name), &mut at);
         }
         names(document, test, place, problems);
+    }
+}
+
+/// A request has one body, whose length is its own.
+fn sends(test: &RequestTest, place: &Place, at: &mut impl FnMut(Place, String, &str)) {
+    if test.json.is_some() && test.text.is_some() {
+        let what = "both `json` and `text`".to_owned();
+        let hint = "a request has one body: keep one of them";
+        at(place.key("text"), what, hint);
+    }
+    let framed = |name: &&String| {
+        let framing = ["content-length", "transfer-encoding"];
+        framing.iter().any(|it| name.eq_ignore_ascii_case(it))
+    };
+    if let Some(name) = test.headers.keys().find(framed)
+        && test.body().is_some()
+    {
+        let what = format!("`{name}` beside a body");
+        let hint = "take the header out: the body is sent with its own length";
+        at(place.key("headers").key(name), what, hint);
     }
 }
 

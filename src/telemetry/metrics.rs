@@ -9,6 +9,7 @@ use prometheus::{
     Registry,
 };
 
+use super::attempts::{AttemptMetrics, Attempts};
 use super::connections::{ConnectionMetrics, ListenerMetrics};
 use super::resilience::ResilienceMetrics;
 use super::spec::MetricsSpec;
@@ -33,6 +34,9 @@ const FAILURES: [Fault; 10] = [
     Fault::Internal,
 ];
 
+/// An attempt that was given up because another one was sooner: no failure of anybody.
+const OUTRUN: &str = "outrun";
+
 const FAULTS: &str = "doorward_faults_total";
 /// What can become of a reload.
 const RESULTS: [&str; 4] = ["applied", "invalid", "tests_failed", "needs_restart"];
@@ -45,9 +49,8 @@ pub(super) struct Metrics {
     client_duration: HistogramVec,
     upstream_connections: IntCounterVec,
     upstream_reused: IntCounterVec,
-    upstream_retries: IntCounterVec,
+    attempts: AttemptMetrics,
     pub(super) targets: TargetMetrics,
-    upstream_exhausted: IntCounterVec,
     pub(super) resilience: ResilienceMetrics,
     pub(super) connections: ConnectionMetrics,
     tls: TlsCounters,
@@ -86,8 +89,9 @@ pub struct UpstreamMetrics {
     failed: [Histogram; FAILURES.len()],
     connections: IntCounter,
     reused: IntCounter,
-    retries: IntCounter,
-    exhausted: IntCounter,
+    attempts: Attempts,
+    /// Attempts that nobody needed any more.
+    outrun: Histogram,
 }
 
 impl Metrics {
@@ -137,15 +141,8 @@ impl Metrics {
                 "doorward_upstream_connections_reused_total",
                 "Attempts at targets that found a connection there already",
             )?,
-            upstream_retries: of_upstream(
-                "doorward_upstream_retries_total",
-                "Attempts at targets after the first of a request",
-            )?,
+            attempts: AttemptMetrics::new(&register)?,
             targets: TargetMetrics::new(&register)?,
-            upstream_exhausted: of_upstream(
-                "doorward_upstream_retry_budget_exhausted_total",
-                "Requests that were not sent again because too many were",
-            )?,
             resilience: ResilienceMetrics::new(&register)?,
             connections: ConnectionMetrics::new(&register)?,
             tls: TlsCounters::new(&register)?,
@@ -221,8 +218,8 @@ impl Metrics {
             failed: FAILURES.map(|fault| duration(&[name, "", fault.code()])),
             connections: self.upstream_connections.with_label_values(&[name]),
             reused: self.upstream_reused.with_label_values(&[name]),
-            retries: self.upstream_retries.with_label_values(&[name]),
-            exhausted: self.upstream_exhausted.with_label_values(&[name]),
+            attempts: self.attempts.of(name),
+            outrun: duration(&[name, "", OUTRUN]),
         }
     }
 
@@ -237,8 +234,9 @@ impl Metrics {
         self.targets.forget(name);
         drop(self.upstream_connections.remove_label_values(&[name]));
         drop(self.upstream_reused.remove_label_values(&[name]));
-        drop(self.upstream_retries.remove_label_values(&[name]));
-        drop(self.upstream_exhausted.remove_label_values(&[name]));
+        self.attempts.forget(name);
+        let outrun = [name, "", OUTRUN];
+        drop(self.client_duration.remove_label_values(&outrun));
         self.resilience.forget(name);
     }
 
@@ -391,11 +389,26 @@ impl UpstreamMetrics {
 
     /// A request is tried once more.
     pub fn retried(&self) {
-        self.retries.inc();
+        self.attempts.retries.inc();
+    }
+
+    /// A request was sent to a second target while the first has not answered.
+    pub fn hedged(&self) {
+        self.attempts.hedges.inc();
+    }
+
+    /// Its answer is the one that is taken.
+    pub fn hedge_won(&self) {
+        self.attempts.hedges_won.inc();
+    }
+
+    /// An attempt was given up after so long, since another one was sooner.
+    pub fn outrun(&self, seconds: f64) {
+        self.outrun.observe(seconds);
     }
 
     /// A request would be tried once more, but too many are.
     pub fn exhausted(&self) {
-        self.exhausted.inc();
+        self.attempts.exhausted.inc();
     }
 }

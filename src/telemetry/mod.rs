@@ -2,6 +2,7 @@
 
 pub mod access_log;
 mod asks;
+mod attempts;
 mod connections;
 mod metrics;
 mod process;

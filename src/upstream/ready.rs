@@ -51,6 +51,8 @@ pub(super) struct Ready {
 /// Targets among which the choice is by the upstream's method.
 struct Set {
     targets: Box<[Arc<Target>]>,
+    /// Theirs, in the same order: a choice looks at nothing else.
+    members: Box<[Arc<Member>]>,
     balance: Balance,
     /// How a target stands counts for nothing.
     panics: bool,
@@ -123,18 +125,18 @@ impl Ready {
 
     /// Chooses; the request counts as the target's from now on.
     pub(super) fn choose(self: Arc<Self>, ask: &Ask<'_>) -> Option<Picked> {
-        let fit = |set: &Set, target: &Target| {
+        let fit = |set: &Set, member: &Arc<Member>| {
             let mut tried = ask.tried.iter();
-            !tried.any(|tried| Arc::ptr_eq(tried, target.member()))
-                && !set.passes(target.member())
-                && !self.is_full(target)
+            !tried.any(|tried| Arc::ptr_eq(tried, member))
+                && !set.passes(member)
+                && !self.is_full(member)
         };
-        let new = |set: &Set| set.choose(ask, &self.live, |target| fit(set, target));
+        let new = |set: &Set| set.choose(ask, &self.live, |member| fit(set, member));
         let stuck = || {
             let index = self.stuck_at(ask.stuck?)?;
-            let target = self.first.targets.get(index)?;
-            fit(&self.first, target).then(|| {
-                target.member().load.enter();
+            let member = self.first.members.get(index)?;
+            fit(&self.first, member).then(|| {
+                member.load.enter();
                 index
             })
         };
@@ -146,7 +148,7 @@ impl Ready {
             (Of::Reserve, index)
         } else {
             // Who was drained meanwhile gets nothing, whatever else.
-            let any = |target: &Target| !target.member().is_drained() && !self.is_full(target);
+            let any = |member: &Arc<Member>| !member.is_drained() && !self.is_full(member);
             (Of::First, self.first.choose(ask, &self.live, any)?)
         };
         // Relaxed: a count alone, nothing is published through it.
@@ -163,9 +165,9 @@ impl Ready {
     }
 
     /// Whether a target has as many requests as it may.
-    fn is_full(&self, target: &Target) -> bool {
+    fn is_full(&self, member: &Member) -> bool {
         let most = self.connections.requests_max;
-        most.is_some_and(|most| target.member().in_flight() >= most)
+        most.is_some_and(|most| member.in_flight() >= most)
     }
 
     /// Where among the first the target stands that a client stays with.
@@ -194,6 +196,10 @@ impl Set {
             .collect();
         Self {
             balance: Balance::new(method, &entries),
+            members: chosen
+                .iter()
+                .map(|choice| Arc::clone(choice.target.member()))
+                .collect(),
             targets: chosen
                 .iter()
                 .map(|choice| Arc::clone(&choice.target))
@@ -207,7 +213,12 @@ impl Set {
         member.is_drained() || (!self.panics && member.is_out())
     }
 
-    fn choose(&self, ask: &Ask<'_>, live: &Live, fit: impl Fn(&Target) -> bool) -> Option<usize> {
+    fn choose(
+        &self,
+        ask: &Ask<'_>,
+        live: &Live,
+        fit: impl Fn(&Arc<Member>) -> bool,
+    ) -> Option<usize> {
         let draw = Draw {
             hash: ask.key,
             now: if self.balance.wants_time() {
@@ -218,8 +229,8 @@ impl Set {
         };
         self.balance.choose(
             draw,
-            |index| Some(&self.targets.get(index)?.member().load),
-            |index| self.targets.get(index).is_some_and(|target| fit(target)),
+            |index| Some(&self.members.get(index)?.load),
+            |index| self.members.get(index).is_some_and(&fit),
             &live.counts,
         )
     }
@@ -289,6 +300,14 @@ impl Picked {
         if let Some(target) = self.target() {
             let now = self.ready.live.now();
             target.member().load.took(after, now);
+        }
+    }
+
+    /// The head of an answer was not here after so long, and nobody waits for it any more.
+    pub fn waited(&self, so_long: Duration) {
+        if let Some(target) = self.target() {
+            let now = self.ready.live.now();
+            target.member().load.took_longer(so_long, now);
         }
     }
 

@@ -45,6 +45,11 @@ pub struct RetriesSpec {
     /// The longest body that is kept to be sent again; of a longer one only the retry is lost. At most, and by default, `64KiB`.
     #[serde(default = "all_that_is_kept")]
     pub body: ByteSize,
+    /// After so long without an answer, a request that may be sent twice is sent to a second target beside the first: the first
+    /// good answer is taken, the other one is dropped. It counts as an attempt and takes of the budget. What is sent so is
+    /// called, not streamed: its body and its answer pass as a whole. Default: never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hedge_after: Option<Span>,
 }
 
 /// How long is waited before a request is sent again.
@@ -76,6 +81,7 @@ impl Default for RetriesSpec {
             budget: a_fifth(),
             backoff: BackoffSpec::default(),
             body: all_that_is_kept(),
+            hedge_after: None,
         }
     }
 }
@@ -115,6 +121,7 @@ impl RetriesSpec {
             base: self.backoff.base.duration(),
             max: self.backoff.max.duration(),
             body: self.body.bytes(),
+            hedge_after: self.hedge_after,
             written: true,
         }
     }
@@ -139,6 +146,16 @@ impl RetriesSpec {
             let what = format!("a body of {}", self.body);
             found.push((&["body"][..], what, "at most `64KiB` are kept of a request"));
         }
+        if let Some(after) = self.hedge_after {
+            let key = &["hedge_after"][..];
+            if after.duration().is_zero() {
+                let hint = "a time of 1ms or more: about what 95 of 100 answers take";
+                found.push((key, "every request would be sent twice".to_owned(), hint));
+            } else if self.attempts == 1 {
+                let what = "no attempt is left for it".to_owned();
+                found.push((key, what, "the second one counts: `attempts: 2` or more"));
+            }
+        }
         found
     }
 }
@@ -152,6 +169,7 @@ pub struct Retries {
     base: Duration,
     max: Duration,
     body: u64,
+    hedge_after: Option<Span>,
     /// Whether somebody wrote them.
     written: bool,
 }
@@ -166,6 +184,7 @@ impl Default for Retries {
             base: BACKOFF_BASE,
             max: BACKOFF_MAX,
             body: BODY_MAX,
+            hedge_after: None,
             written: false,
         }
     }
@@ -240,10 +259,26 @@ impl Retries {
         self.body
     }
 
+    /// After how long without an answer a request is sent to a second target beside the first; none = never.
+    #[must_use]
+    pub const fn hedge_after(&self) -> Option<Span> {
+        self.hedge_after
+    }
+
     /// Whether the request could be sent once more after `tries`.
     #[must_use]
     pub const fn has_more(&self, tries: &Tries) -> bool {
         tries.failed + 1 < self.attempts
+    }
+
+    /// Decides whether a request that has no answer yet is sent a second time beside the first.
+    pub fn hedge(&self, tries: &mut Tries, budget: &Budget, now: Instant) -> bool {
+        if !self.has_more(tries) || !budget.take(self.budget, now) {
+            return false;
+        }
+        // Of the two only the one that ends last is counted as it fails.
+        tries.failed = tries.failed.saturating_add(1);
+        true
     }
 
     /// Decides about a request of which another attempt failed.
@@ -392,6 +427,23 @@ mod tests {
             ..BROKE
         };
         assert!(!goes_on(&Retries::default(), late));
+    }
+
+    #[test]
+    fn a_hedge_is_an_attempt_and_takes_of_the_budget() {
+        let retries = retries("{ attempts: 3, hedge_after: 10ms, budget: 0% }");
+        assert_eq!(retries.hedge_after(), Some(Span::from_millis(10)));
+        let (mut tries, budget) = (Tries::default(), Budget::default());
+        let now = SystemClock.instant();
+        assert!(retries.hedge(&mut tries, &budget, now));
+        // Both failed: one more is left.
+        let again = retries.again(&mut tries, &BROKE, &budget, now);
+        assert!(matches!(again, Again::After(_)));
+        assert!(!retries.hedge(&mut tries, &budget, now), "that is the last");
+        assert_eq!(retries.again(&mut tries, &BROKE, &budget, now), Again::No);
+        let hedge = || retries.hedge(&mut Tries::default(), &budget, now);
+        assert!(hedge(), "three may always");
+        assert!(!hedge());
     }
 
     #[test]

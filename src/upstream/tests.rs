@@ -10,8 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::resolve::{Found, NameError, Names};
-use super::{Ask, Health, Observer, Outside, Spec, Tally, Upstream};
+use super::{Ask, Health, Member, Observer, Outcome, Outside, Spec, Tally, Upstream};
 use crate::base::clock::{SharedClock, SystemClock};
+use crate::base::control::Duty;
 use crate::base::task::{Spawner, TaskGuard};
 
 /// Answers what it is told to, one answer after the other; the last one stays.
@@ -204,4 +205,100 @@ async fn until(mut done: impl FnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(20), waiting)
         .await
         .unwrap();
+}
+
+/// Picks, but not those that were tried.
+fn after(upstream: &Upstream, tried: &[Arc<Member>]) -> Option<(String, Arc<Member>)> {
+    let picked = upstream.pick(&Ask {
+        tried,
+        ..Ask::default()
+    })?;
+    let target = picked.target()?;
+    Some((target.addr()?.to_string(), Arc::clone(target.member())))
+}
+
+#[tokio::test]
+async fn who_was_tried_comes_after_everybody_else_and_after_backups() {
+    let upstream = upstream(
+        "[{ url: \"http://127.0.0.1:8001\" }, { url: \"http://127.0.0.1:8002\" }, { url: \"http://127.0.0.1:8003\", priority: 1 }]",
+    );
+    let names: Arc<dyn Names> = Arc::new(Scripted::new(Vec::new()));
+    let _guards = start(&upstream, &names).await;
+    for _ in 0..20 {
+        let (first, one) = after(&upstream, &[]).unwrap();
+        let (second, two) = after(&upstream, &[Arc::clone(&one)]).unwrap();
+        let mut both = [first, second];
+        both.sort();
+        assert_eq!(both, ["127.0.0.1:8001", "127.0.0.1:8002"]);
+        let tried = [one, two];
+        let (third, backup) = after(&upstream, &tried).unwrap();
+        assert_eq!(third, "127.0.0.1:8003");
+        // When everybody was tried, anybody is better than nobody; but never a backup.
+        let [one, two] = tried;
+        let (fourth, _) = after(&upstream, &[one, two, backup]).unwrap();
+        assert_ne!(fourth, "127.0.0.1:8003");
+    }
+}
+
+#[tokio::test]
+async fn a_request_counts_as_its_targets_until_its_choice_is_dropped() {
+    let upstream = upstream("[{ url: \"http://127.0.0.1:8001\" }]");
+    let names: Arc<dyn Names> = Arc::new(Scripted::new(Vec::new()));
+    let _guards = start(&upstream, &names).await;
+    let in_flight = || upstream.targets().next().unwrap().in_flight;
+    let picks: Vec<_> = (0..3).map(|_| upstream.pick(&Ask::default())).collect();
+    assert_eq!(in_flight(), 3);
+    assert_eq!(upstream.set_duty("127.0.0.1:8001", Duty::Drain), Some(3));
+    assert!(upstream.pick(&Ask::default()).is_none());
+    assert!(!upstream.has_target());
+    drop(picks);
+    assert_eq!(upstream.set_duty("127.0.0.1:8001", Duty::Resume), Some(0));
+    assert!(upstream.has_target());
+    assert_eq!(upstream.set_duty("127.0.0.1:8002", Duty::Drain), None);
+}
+
+#[tokio::test]
+async fn errors_in_a_row_eject_but_never_the_last_one() {
+    let text = "targets: [{ url: \"http://127.0.0.1:8001\" }, { url: \"http://127.0.0.1:8002\" }]\n\
+         load_balancing: round_robin\noutlier_detection: { consecutive_errors: 3, max_ejected: 100% }\npanic_threshold: 0%";
+    let spec: Spec = serde_yaml::from_str(text).unwrap();
+    let upstream = Arc::new(Upstream::new(
+        "orders",
+        1,
+        &spec,
+        super::Security::default(),
+    ));
+    let names: Arc<dyn Names> = Arc::new(Scripted::new(Vec::new()));
+    let _guards = start(&upstream, &names).await;
+    let end = |outcome: Outcome| {
+        let picked = upstream.pick(&Ask::default()).unwrap();
+        picked.report(outcome);
+        picked.target().unwrap().addr().unwrap().port()
+    };
+    // What says nothing of the target neither counts nor ends a row; a good answer ends it.
+    for outcome in [Outcome::Failed, Outcome::Unknown, Outcome::Answered(500)] {
+        for _ in 0..2 {
+            end(outcome);
+        }
+    }
+    for _ in 0..2 {
+        end(Outcome::Answered(404));
+    }
+    for _ in 0..4 {
+        end(Outcome::Answered(503));
+    }
+    assert!(
+        upstream
+            .targets()
+            .all(|target| target.ejected_for.is_none())
+    );
+    // The third in a row, for the one whose turn it is.
+    let first = end(Outcome::Failed);
+    for _ in 0..10 {
+        assert_ne!(end(Outcome::Failed), first);
+    }
+    let ejected = upstream
+        .targets()
+        .filter(|target| target.ejected_for.is_some());
+    assert_eq!(ejected.count(), 1);
 }

@@ -685,10 +685,25 @@ mod exercises {
         let busy = || Origin::answer(|_| Reply::fixed(503, &[], "busy"));
         let (bad, good, reports) = (busy(), named("good"), busy());
         let example = example.target(3001, &bad).target(3002, &good);
-        let gateway = example.target(3003, &reports).start();
+        let example = example.target(3003, &reports);
+        let gate = Gate::new();
+        let prices = [(); 2].map(|()| {
+            let held = gate.clone();
+            Origin::answer(move |request| match request.header("x-attempt") {
+                None => Reply::never(&held),
+                Some(_) => Reply::ok("a price"),
+            })
+        });
+        let example = example.target(3004, &prices[0]).target(3005, &prices[1]);
+        let gateway = example.start();
         for _ in 0..2 {
             ask(&gateway, "/v1/orders/7", &[]).expect(200);
         }
+        assert_eq!(
+            ask(&gateway, "/v1/prices", &[]).expect(200).text(),
+            "a price"
+        );
+        gate.open();
         assert_eq!(good.count(), 2);
         ask(&gateway, "/v1/reports", &[]).expect(503);
         assert_eq!(reports.count(), 2);
@@ -1273,7 +1288,7 @@ mod exercises {
         let good = tested(&example.text);
         assert_eq!(good.code, 0, "{}{}", good.stdout, good.stderr);
         assert!(
-            good.stdout.ends_with("6 passed, 0 failed\n"),
+            good.stdout.ends_with("7 passed, 0 failed\n"),
             "{}",
             good.stdout
         );
@@ -1284,6 +1299,7 @@ mod exercises {
                 1,
             ),
             ("x-served-for: \"{params.id}\"", "x-served-for: nobody", 1),
+            ("pick: [items], ", "", 1),
             ("sunset: \"2027-01-01\"", "sunset: \"2028-01-01\"", 1),
             ("client_ips: [10.0.0.0/8]", "client_ips: [192.0.2.0/24]", 2),
             (
@@ -1295,7 +1311,7 @@ mod exercises {
             assert!(example.text.contains(from), "no `{from}`");
             let bad = tested(&example.text.replace(from, to));
             assert_eq!(bad.code, 1, "{from}: {}{}", bad.stdout, bad.stderr);
-            let end = format!("{} passed, {failed} failed\n", 6 - failed);
+            let end = format!("{} passed, {failed} failed\n", 7 - failed);
             assert!(bad.stdout.ends_with(&end), "{from}: {}", bad.stdout);
         }
         let orders = Origin::answer(|_| Reply::fixed(200, &[("Server", "secret/1.0")], "{}"));

@@ -30,6 +30,11 @@ routes:
   - { name: beta, match: { path: /h, headers: { x-beta: present } }, respond: { json: { beta: true } } }
   - { name: inner, match: { path: /l, listeners: [other] }, respond: { text: inner } }
   - { name: office, match: { path: /office, client_ips: [192.0.2.0/24] }, respond: { text: office } }
+  - name: shaped
+    match: { path: /shaped }
+    request: { body: { rename: { qty: quantity }, omit: [note] } }
+    body_limits: { request: 64B }
+    upstream: orders
   - { name: old, match: { path: /old }, lifecycle: { sunset: "2027-01-01" }, upstream: orders }
 tests:
 "#;
@@ -207,6 +212,47 @@ const CASES: &[(&str, &str)] = &[
         "request: GET http://a.test/orders/7, times: 3, expect: { calls: { orders: 1 } }",
         "calls of orders: expected 1, got 3",
     ),
+    // Its body.
+    (
+        "request: POST http://a.test/shaped, json: { qty: 2, note: x }, expect: { status: 200, upstream_json: { quantity: 2 } }",
+        "",
+    ),
+    (
+        "request: POST http://a.test/shaped, json: { qty: 2 }, expect: { upstream_json: { qty: 2 } }",
+        "upstream_json: expected {\"qty\":2}, got {\"quantity\":2}",
+    ),
+    (
+        "request: POST http://a.test/spare, json: { qty: 2 }, expect: { upstream_json: { qty: 2 } }",
+        "",
+    ),
+    (
+        "request: POST http://a.test/spare, expect: { upstream_json: {} }",
+        "upstream_json: expected {}, got no JSON",
+    ),
+    (
+        "request: POST http://a.test/h, json: {}, expect: { upstream_json: {} }",
+        "upstream_json: expected {}, got no JSON",
+    ),
+    (
+        "request: POST http://a.test/shaped, text: \"{\", headers: { Content-Type: application/json }, expect: { status: 400, calls: { orders: 0 } }",
+        "",
+    ),
+    (
+        "request: POST http://a.test/shaped, text: \"{}\", expect: { status: 415 }",
+        "",
+    ),
+    (
+        "request: POST http://a.test/shaped, json: { long: \"0123456789012345678901234567890123456789012345678901234567890123\" }, expect: { status: 413, decided_by: body_limits }",
+        "",
+    ),
+    (
+        "request: POST http://a.test/shaped, json: {}, given: { orders: { fail: reset } }, expect: { status: 502, calls: { orders: 1 } }",
+        "",
+    ),
+    (
+        "request: PUT http://a.test/shaped, json: {}, given: { orders: { fail: reset } }, expect: { status: 502, calls: { orders: 2 } }",
+        "",
+    ),
     // What upstreams would say.
     (
         "request: GET http://a.test/orders/7, given: { orders: { status: 503 } }, expect: { status: 503, headers: { x-status: \"503\" } }",
@@ -319,13 +365,13 @@ fn the_exit_code_says_whether_all_passed() {
     assert_eq!(good.code, 0, "{}", good.stderr);
     assert_eq!(
         good.stdout,
-        "  ok    orders are shown (doorward.yaml:21:5)\n1 passed, 0 failed\n"
+        "  ok    orders are shown (doorward.yaml:26:5)\n1 passed, 0 failed\n"
     );
     let bad = tested(&case(201), &[]);
     assert_eq!(bad.code, 1, "{}", bad.stderr);
     assert_eq!(
         bad.stdout,
-        "  FAIL  orders are shown (doorward.yaml:21:5)\n        status: expected 201, got 200\n0 passed, 1 failed\n"
+        "  FAIL  orders are shown (doorward.yaml:26:5)\n        status: expected 201, got 200\n0 passed, 1 failed\n"
     );
     let broken = tested(&case(200).replace("upstream: spare", "upstream: spar"), &[]);
     assert_eq!((broken.code, broken.stdout.as_str()), (78, ""));

@@ -146,7 +146,14 @@ impl Nginx {
     /// `server_body` goes inside `server { listen 127.0.0.1:PORT; … }`; `root` is `dir()` unless it says otherwise.
     #[track_caller]
     pub(crate) fn start(server_body: &str) -> Self {
-        Self::start_http(|addr, dir| {
+        let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        Self::start_at(addr, server_body)
+    }
+
+    /// The same at this address: for one that comes back.
+    #[track_caller]
+    pub(crate) fn start_at(addr: SocketAddr, server_body: &str) -> Self {
+        Self::start_http_at(addr, |addr, dir| {
             let root = dir.display();
             format!("server {{ listen {addr}; root {root}; {server_body} }}")
         })
@@ -155,9 +162,17 @@ impl Nginx {
     /// The same with the whole inside of `http { … }`; it has to listen at the address it is given.
     #[track_caller]
     pub(crate) fn start_http(http_body: impl FnOnce(SocketAddr, &Path) -> String) -> Self {
+        let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        Self::start_http_at(addr, http_body)
+    }
+
+    #[track_caller]
+    fn start_http_at(
+        addr: SocketAddr,
+        http_body: impl FnOnce(SocketAddr, &Path) -> String,
+    ) -> Self {
         let program = debian("nginx-light", "nginx");
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let place = dir.path().display();
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .map(|kind| format!("{kind}_temp_path {place}/{kind};"))
