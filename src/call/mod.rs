@@ -10,6 +10,7 @@ mod http;
 mod last_good;
 mod outside;
 mod passage;
+mod remote;
 mod scripted;
 mod wire;
 
@@ -24,6 +25,7 @@ pub use http::Http;
 pub use last_good::{Forgetful, LastGood};
 pub use outside::{Meters, Outside};
 pub use passage::{Ended, Held, Passage};
+pub use remote::Remote;
 pub use scripted::Scripted;
 pub use wire::strip_connection;
 

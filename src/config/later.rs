@@ -37,6 +37,8 @@ pub(super) enum Part {
     Authenticator,
     /// One of `consumers`.
     Consumer,
+    /// `identity` of a route.
+    Identity,
 }
 
 const DOCUMENT: &[&str] = &[
@@ -76,14 +78,12 @@ const ROUTE: &[&str] = &[
     "split",
     "mirror",
     "fault",
-    "authorize",
     "rate_limit",
     "quota",
     "concurrency",
     "idempotency",
     "validate",
     "cache",
-    "identity",
     "sign",
     "views",
     "metering",
@@ -100,17 +100,15 @@ const OVERRIDE: &[&str] = &[
 ];
 const ASKER: &[&str] = &[];
 const AUTHENTICATOR: &[&str] = &[
-    "jwt",
     "introspection",
     "forward",
     "ext_authz",
-    "basic",
     "signature",
-    "client_cert",
     "function",
 ];
-const CONSUMER: &[&str] = &["plan", "identify"];
+const CONSUMER: &[&str] = &["plan"];
 const RETRIES: &[&str] = &["hedge_after"];
+const IDENTITY: &[&str] = &["token"];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -134,6 +132,7 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Asker => ASKER,
         Part::Authenticator => AUTHENTICATOR,
         Part::Consumer => CONSUMER,
+        Part::Identity => IDENTITY,
     }
 }
 

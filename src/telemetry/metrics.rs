@@ -9,6 +9,7 @@ use prometheus::{
     Registry,
 };
 
+use super::asks::AskMetrics;
 use super::connections::{ConnectionMetrics, ListenerMetrics};
 use super::resilience::ResilienceMetrics;
 use super::spec::MetricsSpec;
@@ -54,7 +55,7 @@ pub(super) struct Metrics {
     pub(super) active: IntGauge,
     pub(super) faults: IntCounterVec,
     calls: IntCounterVec,
-    pub(super) asks: HistogramVec,
+    pub(super) asks: AskMetrics,
     pub(super) dropped: IntCounter,
 }
 
@@ -125,13 +126,7 @@ impl Metrics {
                 &["error_type"],
             )?,
             calls: calls(&register)?,
-            asks: register.durations(
-                options(
-                    "doorward_ask_duration_seconds",
-                    "How long somebody else was asked about a request",
-                ),
-                &["clause", "result"],
-            )?,
+            asks: AskMetrics::new(&register, spec)?,
             upstream_connections: of_upstream(
                 "doorward_upstream_connections_total",
                 "Connections made to targets",
@@ -324,7 +319,7 @@ impl Register<'_> {
         registered(self.0, IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn durations(
+    pub(super) fn durations(
         &self,
         options: HistogramOpts,
         labels: &[&str],
