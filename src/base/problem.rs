@@ -82,6 +82,7 @@ pub const CODES: &[(&str, &str)] = &[
         "where `ocsp_stapling` is on, somebody can be asked about every certificate",
     ),
     ("W060", "every authenticator is trusted by a route"),
+    ("W061", "conditions quote parameters that the path has"),
 ];
 
 /// Where in the document something stands: the steps from the root to a node, e.g. `routes`, `3`, `upstream`.

@@ -11,6 +11,7 @@ mod http;
 mod last_good;
 mod outside;
 mod passage;
+mod remote;
 mod run;
 mod scripted;
 mod wire;
@@ -26,6 +27,7 @@ pub use http::Http;
 pub use last_good::{Forgetful, LastGood};
 pub use outside::{Meters, Outside};
 pub use passage::{Ended, Held, Passage};
+pub use remote::Remote;
 pub use scripted::Scripted;
 pub use wire::strip_connection;
 

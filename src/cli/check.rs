@@ -36,9 +36,10 @@ pub(super) fn run(args: &CheckArgs, global: &Global) -> Exit {
             }
         });
         let called = plan.as_ref().map(called).unwrap_or_default();
+        let fetched = plan.as_ref().map(fetched).unwrap_or_default();
         let upstreams = plan.map_or(document.upstreams.len(), |plan| plan.upstreams.len());
         print(&format!(
-            "  ok  syntax, references, expressions, {}{}, {}, {}\n{called}",
+            "  ok  syntax, references, expressions, {}{}, {}, {}\n{called}{fetched}",
             certificates.unwrap_or_default(),
             count(document.listeners.len(), "listener"),
             count(upstreams, "upstream"),
@@ -71,6 +72,19 @@ fn called(plan: &Plan) -> String {
             "      called with whole bodies, not streamed: {}\n",
             routes.join(", ")
         )
+    }
+}
+
+/// What is asked of others while the gateway runs: `check` asks nobody.
+fn fetched(plan: &Plan) -> String {
+    let authenticators = plan.authentication.authenticators.iter();
+    let fetched = authenticators
+        .filter_map(|it| Some(format!("keys of `{}` ({})", it.name(), it.fetched()?)));
+    let fetched: Vec<String> = fetched.collect();
+    if fetched.is_empty() {
+        String::new()
+    } else {
+        format!("      not verified offline: {}\n", fetched.join(", "))
     }
 }
 

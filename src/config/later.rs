@@ -35,6 +35,8 @@ pub(super) enum Part {
     Authenticator,
     /// One of `consumers`.
     Consumer,
+    /// `identity` of a route.
+    Identity,
 }
 
 const DOCUMENT: &[&str] = &[
@@ -74,14 +76,12 @@ const ROUTE: &[&str] = &[
     "split",
     "mirror",
     "fault",
-    "authorize",
     "rate_limit",
     "quota",
     "concurrency",
     "idempotency",
     "validate",
     "cache",
-    "identity",
     "sign",
     "views",
     "metering",
@@ -98,16 +98,14 @@ const OVERRIDE: &[&str] = &[
 ];
 const ASKER: &[&str] = &[];
 const AUTHENTICATOR: &[&str] = &[
-    "jwt",
     "introspection",
     "forward",
     "ext_authz",
-    "basic",
     "signature",
-    "client_cert",
     "function",
 ];
-const CONSUMER: &[&str] = &["plan", "identify"];
+const CONSUMER: &[&str] = &["plan"];
+const IDENTITY: &[&str] = &["token"];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -130,6 +128,7 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Asker => ASKER,
         Part::Authenticator => AUTHENTICATOR,
         Part::Consumer => CONSUMER,
+        Part::Identity => IDENTITY,
     }
 }
 

@@ -144,6 +144,8 @@ impl Loaded {
         }
         wanted.extend(self.document.net_lists());
         wanted.extend(self.document.tls_files());
+        let authenticators = self.document.authenticators.iter();
+        wanted.extend(authenticators.filter_map(|item| item.spec.file(&item.place)));
         for (place, file) in wanted {
             let mark = self.tree.mark_of(&place);
             let base = self

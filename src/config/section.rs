@@ -141,6 +141,7 @@ impl link::Section for Section<'_> {
             return Clause::Off;
         }
         let node = match key {
+            "identity" => without_later(node, &place, Part::Identity, &[], self.problems),
             "respond" => without_later(node, &place, Part::Respond, &[], self.problems),
             _ => node.clone(),
         };

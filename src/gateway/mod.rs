@@ -53,7 +53,7 @@ pub struct Gateway {
     /// Where counts and warnings go.
     pub telemetry: Arc<Telemetry>,
     /// How whole requests reach their upstreams.
-    pub calls: call::Http,
+    pub calls: Arc<call::Http>,
     /// The connections that calls of gRPC share.
     pub grpc: GrpcCalls,
 }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::base::problem::{Problem, Problems};
+use crate::base::problem::{Problem, Problems, suggest};
+use crate::base::task::TaskGuard;
 use crate::config::document::Document;
 use crate::link::Names;
 use crate::policy::Specs;
-use crate::policy::auth::{Authenticator, Consumers, RefusedAuthenticator};
+use crate::policy::auth::{Authenticator, Consumers, Means, RefusedAuthenticator};
+use crate::telemetry::Telemetry;
 
 /// Everything that says who is calling.
 #[derive(Debug, Default)]
@@ -27,16 +29,34 @@ impl Authentication {
         let consumers = Arc::new(consumers);
         let mut authenticators = Vec::with_capacity(document.authenticators.len());
         for item in &document.authenticators {
-            let made = item
-                .spec
-                .compile(&item.name, &item.place, &consumers, problems);
+            let known = (&consumers, &document.files);
+            let made = item.spec.compile(&item.name, &item.place, known, problems);
             authenticators.extend(made.map(Arc::new));
         }
         unused(document, problems);
+        unknown(document, problems);
         Self {
             authenticators,
             consumers,
         }
+    }
+
+    /// Takes over what was found out under another config.
+    pub(super) fn inherit(&self, old: &Self) {
+        for authenticator in &self.authenticators {
+            let mut before = old.authenticators.iter();
+            if let Some(before) = before.find(|before| before.name() == authenticator.name()) {
+                authenticator.inherit(before);
+            }
+        }
+    }
+
+    /// Begins what needs a task.
+    pub(super) fn start(&self, means: &Means, telemetry: &Telemetry) -> Vec<TaskGuard> {
+        let authenticators = self.authenticators.iter();
+        authenticators
+            .filter_map(|it| it.start(means, telemetry))
+            .collect()
     }
 
     /// Makes them known to the clauses of routes.
@@ -56,6 +76,27 @@ impl Authentication {
         let written = document.telemetry.access_log.redact.iter().cloned();
         let ours = self.authenticators.iter().flat_map(|it| it.secret_names());
         written.chain(ours).collect()
+    }
+}
+
+/// A rule that wants the word of somebody who is not there holds for nobody.
+fn unknown(document: &Document, problems: &mut Problems) {
+    let known = || {
+        let written = document.authenticators.iter().map(|item| &item.name);
+        written
+            .chain(&document.refused.authenticators)
+            .map(String::as_str)
+    };
+    for item in &document.consumers {
+        for (place, name) in item.spec.trusted(&item.place) {
+            if known().any(|known| known == name) {
+                continue;
+            }
+            let problem = Problem::error("E031", place, format!("unknown authenticator `{name}`"));
+            let hint = suggest(name, known().collect::<Vec<_>>());
+            let hint = hint.unwrap_or_else(|| "no authenticator has this name".to_owned());
+            problems.push(problem.hint(hint));
+        }
     }
 }
 

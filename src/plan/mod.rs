@@ -37,15 +37,15 @@ pub use compile::compile;
 pub use entrance::{Balancers, Entrance};
 pub use pages::{Page, Pages};
 
-use crate::base::clock::SharedClock;
 use crate::base::net::{ListenAddress, NetSet};
 use crate::base::problem::Place;
-use crate::base::task::{Spawner, TaskGuard};
+use crate::base::task::TaskGuard;
 use crate::config::document::{Drain, Overload};
+use crate::policy::auth::Means;
 use crate::policy::{Chain, Response};
 use crate::router::{HostPattern, Router};
 use crate::telemetry::{self, RouteMetrics, Telemetry, UpstreamMetrics};
-use crate::upstream::{Breaker, Names, Outside, Prober, Upstream};
+use crate::upstream::{Breaker, Outside, Prober, Upstream};
 
 /// So many listeners, with those that were taken away while the gateway runs.
 const LISTENERS_MAX: usize = 1024;
@@ -289,17 +289,13 @@ impl Plan {
         self.inherit_breakers(old);
         staples::inherit(self, old);
         tokens::inherit(self, old);
+        self.authentication.inherit(&old.authentication);
         Ok(())
     }
 
     /// Starts what needs a task, and waits a little for names; finds the metrics of every route and upstream.
-    pub async fn start(
-        &self,
-        names: &Arc<dyn Names>,
-        spawner: &Spawner,
-        telemetry: &Telemetry,
-        clock: &SharedClock,
-    ) -> Vec<TaskGuard> {
+    pub async fn start(&self, means: &Means, telemetry: &Telemetry) -> Vec<TaskGuard> {
+        let (names, spawner, clock) = (&means.names, &means.spawner, &means.clock);
         for route in self
             .listeners
             .iter()
@@ -328,6 +324,7 @@ impl Plan {
         let spawn = |asking| spawner.spawn(asking);
         guards.extend(tokens::start(self, names, spawner, (telemetry, clock)).await);
         guards.extend(lists::keep(self).map(|watching| spawner.spawn(watching)));
+        guards.extend(self.authentication.start(means, telemetry));
         guards.extend(staples::keep(self, names, telemetry, clock).map(spawn));
         guards
     }

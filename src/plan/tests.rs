@@ -364,7 +364,14 @@ async fn addresses_of_names_are_taken_over() {
         Telemetry::new(&Default::default()).expect("metrics"),
     );
     let clock: crate::base::clock::SharedClock = Arc::new(crate::base::clock::SystemClock);
-    let _tasks = old.start(&names, &spawner, &telemetry, &clock).await;
+    let http = crate::call::Http::new(&pingora::server::configuration::ServerConf::default());
+    let means = crate::policy::auth::Means {
+        names,
+        spawner,
+        clock,
+        http: Arc::new(http),
+    };
+    let _tasks = old.start(&means, &telemetry).await;
     assert_eq!(address(&old), known);
 
     let mut same = upstreams("app");

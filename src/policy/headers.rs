@@ -103,6 +103,21 @@ impl HeadersSpec {
     }
 }
 
+/// Compiles headers that are set, in a map that stands at `place`; mistakes are reported.
+pub(super) fn compile_set(
+    set: &BTreeMap<String, HeaderText>,
+    env: &mut Env<'_>,
+    place: &Place,
+    moment: Moment,
+) -> HeaderChanges {
+    let mut steps = Vec::with_capacity(set.len());
+    for (name, value) in set {
+        let compiled = value.compile(env, place, name, moment);
+        steps.extend(compiled.map(|(name, template)| Step::Set(name, template)));
+    }
+    HeaderChanges { steps }
+}
+
 fn fixed(template: &Template) -> Option<HeaderValue> {
     HeaderValue::from_str(template.literal()?).ok()
 }

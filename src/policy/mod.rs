@@ -9,12 +9,14 @@ mod stage;
 
 pub mod access;
 pub mod auth;
+pub mod authorize;
 pub mod body_limits;
 pub mod circuit_breaker;
 pub mod compression;
 pub mod cors;
 pub mod csrf;
 pub mod fallback;
+pub mod identity;
 pub mod lifecycle;
 pub mod log;
 pub mod maintenance;
@@ -259,6 +261,7 @@ policies! {
     security_headers: SecurityHeaders,
     csrf: Csrf,
     auth: Auth,
+    authorize: Authorize,
     maintenance: Maintenance,
     access: Access,
     lifecycle: Lifecycle,
@@ -268,6 +271,7 @@ policies! {
     retries: Retries,
     circuit_breaker: CircuitBreaker,
     fallback: Fallback,
+    identity: Told,
     request: Request,
     compression: Compression,
     response: Response,

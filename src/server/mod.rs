@@ -40,6 +40,7 @@ use crate::base::task::{Spawner, TaskGuard};
 use crate::call;
 use crate::gateway::{Gateway, GrpcCalls, Proxy};
 use crate::plan::{Plan, PlanHandle};
+use crate::policy::auth::Means;
 use crate::telemetry::Telemetry;
 use crate::upstream::Names;
 use caps::Caps;
@@ -121,8 +122,8 @@ pub async fn start(
     let opened = telemetry.open_access_log(log);
     opened.map_err(|error| StartError::AccessLog(log.file.clone(), error))?;
     telemetry.began_serving(clock.unix_millis() / 1000, plan.generation);
-    let tasks = plan.start(&names, &spawner, &telemetry, &clock).await;
-    let proxy = proxy(&telemetry);
+    let (means, proxy) = outside(names, &spawner, &clock, &telemetry);
+    let tasks = plan.start(&means, &telemetry).await;
     let drain = Drain::new();
     let plans = Arc::new(PlanHandle::new(plan, tasks));
     let pressure = Pressure::default();
@@ -145,10 +146,8 @@ pub async fn start(
     let sockets = Arc::new(Mutex::new(sockets));
     let control = Arc::new(Reloader::new(Parts {
         plans,
-        names,
-        spawner: spawner.clone(),
+        means,
         telemetry: Arc::clone(&telemetry),
-        clock,
         loader,
         sockets: Arc::clone(&sockets),
     }));
@@ -173,8 +172,13 @@ pub async fn start(
 /// No request takes more turns through Pingora, whatever it tries in each.
 const TURNS_MAX: usize = 128;
 
-/// The request path, with the connections to upstreams that it keeps.
-fn proxy(telemetry: &Arc<Telemetry>) -> Proxy {
+/// What tasks ask the world by, and the request path, with the connections to upstreams that both keep.
+fn outside(
+    names: Arc<dyn Names>,
+    spawner: &Spawner,
+    clock: &SharedClock,
+    telemetry: &Arc<Telemetry>,
+) -> (Means, Proxy) {
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
     let connections = usize::try_from(pressure::connections_max()).unwrap_or(usize::MAX);
     let idle = connections / CONNECTIONS_FOR_IDLE;
@@ -185,12 +189,18 @@ fn proxy(telemetry: &Arc<Telemetry>) -> Proxy {
         max_retries: TURNS_MAX,
         ..ServerConf::default()
     };
+    let means = Means {
+        names,
+        spawner: spawner.clone(),
+        clock: Arc::clone(clock),
+        http: Arc::new(call::Http::new(&conf)),
+    };
     let gateway = Gateway {
         telemetry: Arc::clone(telemetry),
-        calls: call::Http::new(&conf),
+        calls: Arc::clone(&means.http),
         grpc: GrpcCalls::new(&conf),
     };
-    gateway.into_proxy(conf)
+    (means, gateway.into_proxy(conf))
 }
 
 impl std::fmt::Debug for Running {

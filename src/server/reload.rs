@@ -9,16 +9,15 @@ use serde_json::{Value as Json, json};
 
 use super::breakers;
 use super::sockets::Sockets;
-use crate::base::clock::SharedClock;
 use crate::base::control::{BreakerWish, Control, Duty, Question, Reloaded, Tests};
 use crate::base::problem::suggest;
-use crate::base::task::Spawner;
 use crate::config;
 use crate::exchange::Mode;
 use crate::flow;
 use crate::plan::{Plan, PlanHandle};
+use crate::policy::auth::Means;
 use crate::telemetry::{LogSpec, MetricsSpec, Telemetry};
-use crate::upstream::{Health, Names};
+use crate::upstream::Health;
 
 /// A config that was loaded and compiled.
 #[derive(Debug)]
@@ -39,10 +38,8 @@ pub type Loader = Arc<dyn Fn(Tests) -> Candidate + Send + Sync>;
 /// What a reload works with.
 pub(super) struct Parts {
     pub(super) plans: Arc<PlanHandle>,
-    pub(super) names: Arc<dyn Names>,
-    pub(super) spawner: Spawner,
+    pub(super) means: Means,
     pub(super) telemetry: Arc<Telemetry>,
-    pub(super) clock: SharedClock,
     pub(super) loader: Loader,
     pub(super) sockets: Arc<Mutex<Sockets>>,
 }
@@ -191,9 +188,7 @@ impl Reloader {
             let report = format!("error: cannot write the access log to {file}: {error}");
             return Reloaded::Invalid { report };
         }
-        let tasks = plan
-            .start(&parts.names, &parts.spawner, &parts.telemetry, &parts.clock)
-            .await;
+        let tasks = plan.start(&parts.means, &parts.telemetry).await;
         let kept = (names(&plan), upstream_names(&plan));
         parts.plans.publish(plan, tasks);
         self.sockets().put(bound);
@@ -238,7 +233,7 @@ impl Control for Reloader {
         }
         self.tell(Moment::Begins);
         let reloaded = self.apply(tests).await;
-        let seconds = self.parts.clock.unix_millis() / 1000;
+        let seconds = self.parts.means.clock.unix_millis() / 1000;
         match &reloaded {
             Reloaded::Applied {
                 generation,
@@ -275,7 +270,7 @@ impl Control for Reloader {
         let parts = &self.parts;
         let plan = parts.plans.load();
         let addresses = self.sockets().addresses();
-        flow::explain(&plan, question, &addresses, &*parts.clock, Mode::Dry)
+        flow::explain(&plan, question, &addresses, &*parts.means.clock, Mode::Dry)
     }
 
     fn set_duty(&self, upstream: &str, target: &str, duty: Duty) -> Result<u32, String> {
@@ -310,7 +305,7 @@ impl Control for Reloader {
 
     fn observe(&self) {
         let plan = self.parts.plans.load();
-        let states = breakers::states(&plan, self.parts.clock.instant());
+        let states = breakers::states(&plan, self.parts.means.clock.instant());
         let upstreams = plan.upstreams.iter();
         let crowds = upstreams.filter_map(|upstream| {
             let permits = upstream.resilience().permits()?;
@@ -322,13 +317,13 @@ impl Control for Reloader {
 
     fn breakers(&self) -> Json {
         let plan = self.parts.plans.load();
-        let now = self.parts.clock.instant();
+        let now = self.parts.means.clock.instant();
         Json::Array(plan.breakers().map(|it| breakers::told(it, now)).collect())
     }
 
     fn set_breaker(&self, name: &str, wish: BreakerWish) -> Option<Json> {
         let plan = self.parts.plans.load();
-        breakers::set(&plan, name, wish, self.parts.clock.instant())
+        breakers::set(&plan, name, wish, self.parts.means.clock.instant())
     }
 
     fn status(&self) -> Json {

@@ -9,6 +9,7 @@ use prometheus::{
     Registry,
 };
 
+use super::asks::AskMetrics;
 use super::attempts::{AttemptMetrics, Attempts};
 use super::connections::{ConnectionMetrics, ListenerMetrics};
 use super::resilience::ResilienceMetrics;
@@ -58,7 +59,7 @@ pub(super) struct Metrics {
     pub(super) active: IntGauge,
     pub(super) faults: IntCounterVec,
     calls: IntCounterVec,
-    pub(super) asks: HistogramVec,
+    pub(super) asks: AskMetrics,
     pub(super) dropped: IntCounter,
 }
 
@@ -126,13 +127,7 @@ impl Metrics {
             )?,
             faults: register.counters(FAULTS, "Requests that ended in a fault", &["error_type"])?,
             calls: calls(&register)?,
-            asks: register.durations(
-                options(
-                    "doorward_ask_duration_seconds",
-                    "How long somebody else was asked about a request",
-                ),
-                &["clause", "result"],
-            )?,
+            asks: AskMetrics::new(&register, spec)?,
             upstream_connections: of_upstream(
                 "doorward_upstream_connections_total",
                 "Connections made to targets",
@@ -319,7 +314,7 @@ impl Register<'_> {
         registered(self.0, IntGaugeVec::new(Opts::new(name, help), labels)?)
     }
 
-    fn durations(
+    pub(super) fn durations(
         &self,
         options: HistogramOpts,
         labels: &[&str],

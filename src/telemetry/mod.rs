@@ -20,7 +20,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 pub use access_log::{AccessLog, Fields, Form, Hidden, OWN_FIELDS, Record};
-pub use asks::{AskResult, Asking};
+pub use asks::{AskResult, Asking, FetchResult, KeyMetrics};
 pub use connections::{Connected, Ending, ListenerMetrics};
 pub use metrics::{RouteMetrics, UpstreamMetrics};
 pub use sample::{Recording, Sample};
@@ -137,7 +137,13 @@ impl Telemetry {
     /// The clause asks somebody about a request; it ends when the guard is told, or dropped.
     #[must_use]
     pub fn asks(&self, clause: &'static str) -> Asking {
-        Asking::begin(&self.metrics.asks, clause)
+        Asking::begin(&self.metrics.asks.durations, clause)
+    }
+
+    /// The fetches of the keys of the authenticator `name`.
+    #[must_use]
+    pub fn keys_of(&self, name: &str) -> KeyMetrics {
+        KeyMetrics::new(&self.metrics.asks.key_fetches, name)
     }
 
     /// Opens the access log that `spec` asks for; the one before it ends.

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use http::HeaderValue;
 use pingora::tls::ssl::SslRef;
 use pingora::tls::x509::{
-    CrlStatus, X509, X509Crl, X509Ref, X509StoreContextRef, X509VerifyResult,
+    CrlStatus, GeneralNameRef, X509, X509Crl, X509Ref, X509StoreContextRef, X509VerifyResult,
 };
 use sha2::{Digest as _, Sha256};
+
+use crate::base::digest::Digest;
 
 use super::certificate::{read_authorities, seconds};
 use super::spec::ClientAuthMode;
@@ -168,6 +170,14 @@ pub struct ClientCertificate {
     pub leaf: HeaderValue,
     /// `Client-Cert-Chain`: what the client sent of its issuers.
     pub chain: Option<HeaderValue>,
+    /// The digest of the certificate, by which tokens are bound to it (RFC 8705 section 3.1).
+    pub thumbprint: Digest,
+    /// The URIs that it is for.
+    pub uris: Box<[Box<str>]>,
+    /// The DNS names that it is for.
+    pub dns: Box<[Box<str>]>,
+    /// Its subject, the last part first (RFC 4514).
+    pub subject: Option<Box<str>>,
 }
 
 impl ClientCertificate {
@@ -180,11 +190,45 @@ impl ClientCertificate {
         let own = shown.to_der().ok();
         let issuers = chain.into_iter().flatten();
         let issuers: Vec<&X509Ref> = issuers.filter(|it| it.to_der().ok() != own).collect();
+        let names = || shown.subject_alt_names().into_iter().flatten();
+        let texts = |text: &dyn Fn(&GeneralNameRef) -> Option<Box<str>>| {
+            names().filter_map(|name| text(&name)).collect()
+        };
         Some(Self {
             leaf,
             chain: header(&issuers),
+            thumbprint: Digest::of(&shown.to_der().ok()?),
+            uris: texts(&|name| plain(name.uri()?)),
+            dns: texts(&|name| plain(name.dnsname()?)),
+            subject: subject(&shown),
         })
     }
+}
+
+/// A name without what could stand for another.
+fn plain(name: &str) -> Option<Box<str>> {
+    let good = !name.is_empty() && !name.chars().any(char::is_control);
+    good.then(|| name.into())
+}
+
+/// RFC 4514, with short names: `CN=web,O=Acme`.
+fn subject(certificate: &X509Ref) -> Option<Box<str>> {
+    let mut parts = Vec::new();
+    for entry in certificate.subject_name().entries() {
+        let kind = entry.object().nid().short_name().ok()?;
+        let value = entry.data().to_string().ok()?;
+        let mut text = format!("{kind}=");
+        for (at, c) in value.chars().enumerate() {
+            let first = at == 0 && matches!(c, '#' | ' ');
+            if first || matches!(c, ',' | '+' | '"' | '\\' | '<' | '>' | ';') {
+                text.push('\\');
+            }
+            text.push(c);
+        }
+        parts.push(text);
+    }
+    parts.reverse();
+    plain(&parts.join(","))
 }
 
 /// Byte sequences of structured fields (RFC 8941 section 3.3.5), one a certificate.

@@ -7,7 +7,9 @@
 use sha2::{Digest as _, Sha256};
 
 use super::control::metric;
-use super::support::{Gateway, Origin, Response, run_cli, scale};
+use super::support::{
+    Frames, Gateway, Origin, Outcome, Pki, Reply, Response, Setup, Tls, frames, run_cli, scale,
+};
 
 pub(super) fn sha256(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
@@ -344,4 +346,277 @@ fn explain_tells_who_would_be_let_in_and_why_not() {
         assert!(old.contains("the key is expired"), "{old}");
     }
     assert_eq!(origin.count(), 0);
+}
+
+/// Basic credentials of `name:password`.
+fn basic(pair: &str) -> String {
+    use base64::Engine as _;
+    let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+    format!("Basic {pair}")
+}
+
+#[test]
+fn passwords_are_verified_and_stay_here() {
+    let origin = Origin::echo();
+    // `somesalt`, from the tests of the reference implementation.
+    let argon2 =
+        "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+    let bcrypt = bcrypt::hash("geheim: mit Punkt", 4).unwrap();
+    let long = bcrypt::hash("x".repeat(72), 4).unwrap();
+    let file = format!("# people\nana:{bcrypt}\n\nbo:{argon2}\nlong:{long}\n");
+    let consumers = "acme: { identify: [{ basic: bo }] }, former: { suspended: true, identify: { basic: long } }";
+    let text = config(
+        &origin.url(),
+        "ops: { basic: { htpasswd_file: ops.htpasswd } }",
+        consumers,
+        "auth: [ops], identity: { headers: { x-told: \"{auth.method}/{auth.sub}\", x-by: \"{consumer.name}\" } }",
+    );
+    let gateway = Setup::new(&text).file("ops.htpasswd", file).spawn();
+    let asked = |pair: &str| ask(&gateway, "/", &[("Authorization", &basic(pair))]);
+    for _ in 0..2 {
+        asked("ana:geheim: mit Punkt").expect(200);
+        let seen = origin.last();
+        assert_eq!(seen.header("x-told"), Some("basic/ana"));
+        assert_eq!(
+            (seen.header("x-by"), seen.header("authorization")),
+            (None, None)
+        );
+        asked("bo:password").expect(200);
+        assert_eq!(origin.last().header("x-by"), Some("acme"));
+    }
+    let before = origin.count();
+    refused(
+        &asked(&format!("long:{}", "x".repeat(72))),
+        403,
+        "forbidden",
+    );
+    for pair in [
+        "ana:geheim",
+        "ana:",
+        ":geheim: mit Punkt",
+        "ana",
+        "Ana:geheim: mit Punkt",
+        "nobody:password",
+        "bo:geheim: mit Punkt",
+        "bo:password\0",
+        &format!("long:{}", "x".repeat(73)),
+        &format!("bo:{}", "x".repeat(2000)),
+    ] {
+        let answer = asked(pair);
+        refused(&answer, 401, "unauthenticated");
+        let challenge = answer.header("www-authenticate");
+        assert_eq!(challenge, Some("Basic realm=\"api\", charset=\"UTF-8\""));
+    }
+    for wrong in ["Basic", "Basic !", "Basic YW5h\u{20}", "Bearer YW5hOmE="] {
+        let answer = ask(&gateway, "/", &[("Authorization", wrong)]);
+        refused(&answer, 401, "unauthenticated");
+    }
+    assert_eq!(origin.count(), before);
+    assert!(!gateway.log().contains("geheim"), "{}", gateway.log());
+}
+
+#[test]
+fn hashes_that_take_no_time_or_all_of_it_are_refused() {
+    let origin = Origin::echo();
+    let argon2 =
+        "$argon2id$v=19$m=1065536,t=2,p=1$c29tZXNhbHQ$CTFhFdXPJO1aFaMaO6Mm5c8y7cJHAph8ArZWb2GRPPc";
+    let good = bcrypt::hash("secret-word", 4).unwrap();
+    for (line, what) in [
+        (
+            "a:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=".to_owned(),
+            "neither bcrypt nor argon2",
+        ),
+        (
+            "a:$apr1$aaaaaaaa$bbbbbbbbbbbbbbbbbbbbbb".to_owned(),
+            "neither bcrypt nor argon2",
+        ),
+        ("a:secret-word".to_owned(), "neither bcrypt nor argon2"),
+        ("secret-word".to_owned(), "is no name with a hash"),
+        (
+            format!("a:{}", good.replace("$04$", "$15$")),
+            "cost is too high",
+        ),
+        (format!("a:{argon2}"), "cost is too high"),
+        (format!("a:{good}\na:{good}"), "stands there already"),
+    ] {
+        let authenticators = "ops: { basic: { htpasswd_file: ops.htpasswd } }";
+        let text = config(&origin.url(), authenticators, "", "auth: [ops]");
+        let setup = Setup::new(&text).file("ops.htpasswd", &line);
+        let output = run_cli(&["check"], setup.dir());
+        assert_eq!(output.code, 78, "{line}");
+        assert!(output.stderr.contains(what), "{line}: {}", output.stderr);
+        assert!(!output.stderr.contains("secret-word"), "{}", output.stderr);
+    }
+}
+
+#[test]
+fn a_certificate_says_who_is_calling() {
+    let pki = Pki::new();
+    let server = pki.issue(&["api.test"]);
+    let (web, other, two) = (
+        pki.issue(&["web.acme.test"]),
+        pki.issue(&["other.test"]),
+        pki.issue(&["web.acme.test", "second.test"]),
+    );
+    let origin = Origin::echo();
+    let tls = "tls: { certificates: [{ cert_file: s.pem, key_file: s.key }], client_auth: { api.test: { mode: optional, ca_file: ca.pem } } }";
+    let consumers = format!(
+        "acme: {{ identify: {{ san_dns: web.acme.test }}, api_keys: [{{ sha256: {} }}] }}, guest: {{ api_keys: [{{ sha256: {} }}] }}",
+        sha256("key-of-acme"),
+        sha256("key-of-guest"),
+    );
+    let text = config(
+        &origin.url(),
+        "device: { client_cert: { identity: san_dns } }, key: { api_key: {} }",
+        &consumers,
+        &format!("auth: {{ all: [device, key] }}, {TOLD}"),
+    )
+    .replace("{consumer.groups}/", "")
+    .replace("protocols: [http1, h2c]", tls);
+    let gateway = Setup::new(&text)
+        .file("s.pem", &server.cert)
+        .file("s.key", &server.key)
+        .file("ca.pem", &pki.ca)
+        .spawn();
+    let connect = || Tls::new(&pki.ca, "api.test");
+    for (tls, key, status) in [
+        (connect().identity(&web), Some("key-of-acme"), 200),
+        (connect().identity(&web), Some("key-of-guest"), 401),
+        (connect().identity(&web), None, 401),
+        (connect().identity(&other), Some("key-of-acme"), 200),
+        (connect().identity(&two), Some("key-of-acme"), 401),
+        (connect(), Some("key-of-acme"), 401),
+    ] {
+        let mut client = tls.connect(gateway.addr());
+        let host = ("Host", "api.test");
+        let headers: Vec<(&str, &str)> = [host]
+            .into_iter()
+            .chain(key.map(|key| ("X-Api-Key", key)))
+            .collect();
+        client.request("GET", "/", &headers, b"").expect(status);
+    }
+    assert_eq!(origin.count(), 2);
+    assert_eq!(origin.last().header("x-told"), Some("acme/api_key/acme"));
+}
+
+#[test]
+fn what_connection_names_takes_no_header_of_ours_away() {
+    let origin = Origin::echo();
+    let text = config(
+        &origin.url(),
+        "partner: { api_key: {} }",
+        &consumers(),
+        "auth: [partner], identity: { headers: { x-user-id: \"{auth.sub}\", x-who: \"{consumer.name}\" } }",
+    );
+    let gateway = Gateway::spawn(&text);
+    let key = ("X-Api-Key", "key-of-acme");
+    for connection in ["close, X-Who", "keep-alive, x-who, x-api-key"] {
+        let forged = ("X-Who", "admin");
+        ask(&gateway, "/", &[key, ("Connection", connection), forged]).expect(200);
+        assert_eq!(origin.last().headers_all("x-who"), ["acme"], "{connection}");
+        assert_eq!(
+            origin.last().headers_all("x-user-id"),
+            ["acme"],
+            "{connection}"
+        );
+    }
+    // What every upstream believes is not even named there.
+    let answer = ask(&gateway, "/", &[key, ("Connection", "close, X-User-Id")]);
+    assert_eq!(answer.status, 400);
+    // Over HTTP/2, and beside a trailer of that name.
+    for forged in ["x-user-id", "x-who"] {
+        let mut frames = Frames::connect(gateway.addr());
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":authority", "a.test"),
+            (":path", "/"),
+            ("x-api-key", "key-of-acme"),
+            ("te", "trailers"),
+            (forged, "admin"),
+        ];
+        let stream = frames.begin(&fields, 0);
+        frames.send(frames::DATA, 0, stream, b"a");
+        let trailer = frames::block(&[(forged, "admin")]);
+        let last = frames::END_STREAM | frames::END_HEADERS;
+        frames.send(frames::HEADERS, last, stream, &trailer);
+        let outcome = frames.outcome(stream);
+        assert!(matches!(outcome, Outcome::Answer(_)), "{outcome:?}");
+        let seen = origin.last();
+        assert_eq!(seen.headers_all(forged), ["acme"]);
+        let seen = seen.text();
+        assert_eq!(seen, "a", "and no trailer");
+    }
+}
+
+/// I02: on every way to an upstream.
+#[test]
+fn what_a_client_says_of_itself_is_taken_off_on_every_way() {
+    let (origin, down) = (Origin::echo(), Origin::answer(|_| Reply::close()));
+    let key = ("X-Api-Key", "key-of-acme");
+    let body = "request: { body: { pick: [a] } }";
+    let rungs = "fallback: { steps: [{ upstream: spare }] }";
+    for (clauses, known) in [
+        ("", true),
+        ("", false),
+        (body, true),
+        (body, false),
+        (rungs, true),
+        (rungs, false),
+    ] {
+        let first = if clauses == rungs { &down } else { &origin };
+        let auth = "auth: { any: [partner], anonymous: guest }, \
+            identity: { headers: { x-user-id: \"{auth.sub}\", x-credential: \"{auth.claims.id}\" } }";
+        let clauses = if clauses.is_empty() {
+            auth.to_owned()
+        } else {
+            format!("{auth}, {clauses}")
+        };
+        let text = config(
+            &first.url(),
+            "partner: { api_key: {} }",
+            &consumers(),
+            &clauses,
+        );
+        let spare = format!(
+            "upstreams: {{ spare: {{ targets: [{{ url: \"{}\" }}] }}, ",
+            origin.url()
+        );
+        let gateway = Gateway::spawn(&text.replace("upstreams: { ", &spare));
+        for name in ["X-User-Id", "x-uSeR-iD", "X-Credential"] {
+            let mut headers = vec![(name, "admin"), ("Content-Type", "application/json")];
+            headers.extend(known.then_some(key));
+            let answer = gateway.client().request("PUT", "/", &headers, b"{\"a\":1}");
+            answer.expect(200);
+            let seen = origin.last();
+            let expected: &[&str] = if known { &["acme"] } else { &[] };
+            assert_eq!(seen.headers_all("x-user-id"), expected, "{clauses} {name}");
+            assert_eq!(seen.header("x-credential"), None, "{clauses} {name}");
+        }
+        let answer = ask(&gateway, "/", &[("X_User_Id", "admin")]);
+        assert_eq!(answer.status, 400);
+    }
+}
+
+/// I08: one line or two, what is asked of a header is asked of all of it.
+#[test]
+fn a_header_in_two_lines_is_judged_like_one() {
+    let origin = Origin::echo();
+    let rule = "auth: [partner], authorize: { expr: 'request.headers[\"x-role\"] == \"user\"' }";
+    let text = config(
+        &origin.url(),
+        "partner: { api_key: {} }",
+        &consumers(),
+        rule,
+    );
+    let gateway = Gateway::spawn(&text);
+    let key = ("X-Api-Key", "key-of-acme");
+    let status = |roles: &[(&str, &str)]| ask(&gateway, "/", &[&[key], roles].concat()).status;
+    assert_eq!(status(&[("X-Role", "user")]), 200);
+    for (first, second) in [("user", "admin"), ("admin", "user")] {
+        let joined = format!("{first}, {second}");
+        let one = status(&[("X-Role", &joined)]);
+        let two = status(&[("X-Role", first), ("X-Role", second)]);
+        assert_eq!((one, two), (403, 403), "{joined}");
+    }
 }

@@ -17,6 +17,7 @@ use super::support::{
     Client, DEADLINE, Gate, Gateway, Nginx, Origin, Pki, Recorded, Reply, Responder, Response,
     Script, Setup, Tls, TlsOrigin, free_port, run, run_cli, spoken,
 };
+use super::tokens;
 
 /// One test an example; a file that is not named here fails `every_example_is_exercised`.
 macro_rules! examples {
@@ -34,6 +35,7 @@ examples! {
     admin,
     balancing,
     auth,
+    authorize,
     bodies,
     body_limits,
     circuit_breaker,
@@ -51,6 +53,7 @@ examples! {
     fallback,
     food_delivery,
     grpc,
+    identity,
     headers,
     health,
     interpolation,
@@ -198,6 +201,8 @@ fn seen(gateway: &Gateway, origin: &Origin, target: &str, headers: &[(&str, &str
 }
 
 mod exercises {
+    use serde_json::json;
+
     use super::*;
 
     /// A trace that began elsewhere.
@@ -594,6 +599,72 @@ mod exercises {
             let shown = request.header(name).unwrap_or_default();
             assert!(shown.starts_with(begins), "{path}: {shown}");
         }
+    }
+
+    /// A token of the issuer whose key is in `files/keys.json`.
+    fn bearer(with: &serde_json::Value) -> String {
+        let claims = tokens::claims("https://id.example.com", with);
+        format!("Bearer {}", tokens::signer_of_the_examples().token(&claims))
+    }
+
+    pub(super) fn authorize(example: Example) {
+        let app = named("app");
+        let example = example.with_file("files/keys.json");
+        let example = example.with_file("files/ops.htpasswd");
+        let gateway = example.target(3001, &app).start();
+        let roles = json!({ "roles": ["customer"] });
+        let good = json!({ "aud": "shop", "scope": "a orders:read", "tenant": "a", "realm_access": roles });
+        let asked = |target: &str, token: &str| ask(&gateway, target, &[("Authorization", token)]);
+        asked("/tenants/a/orders/7", &bearer(&good)).expect(200);
+        asked("/tenants/b/orders/7", &bearer(&good)).expect(403);
+        for (name, value) in [
+            ("scope", json!("orders:write")),
+            ("realm_access", json!({ "roles": ["guest"] })),
+            ("realm_access", json!("customer")),
+            ("tenant", json!(["a"])),
+            ("tenant", json!(null)),
+        ] {
+            let mut claims = good.clone();
+            claims[name] = value;
+            let answer = asked("/tenants/a/orders/7", &bearer(&claims)).expect(403);
+            let challenge = answer.header("www-authenticate");
+            let expected =
+                "Bearer realm=\"api\", error=\"insufficient_scope\", scope=\"orders:read\"";
+            assert_eq!(challenge, (name == "scope").then_some(expected));
+        }
+        asked("/partners/1", &bearer(&good)).expect(403);
+        let partner = json!({ "aud": "shop", "azp": "acme-web", "scope": "admin" });
+        asked("/partners/1", &bearer(&partner)).expect(200);
+        asked("/vouchers/1", &bearer(&partner)).expect(200);
+        asked("/vouchers/1", &bearer(&good)).expect(403);
+        // `night-shift:counting-vouchers`: it has no scopes, and is an operator.
+        let ops = "Basic bmlnaHQtc2hpZnQ6Y291bnRpbmctdm91Y2hlcnM=";
+        asked("/vouchers/1", ops).expect(403);
+        let before = app.count();
+        asked("/menus/1", ops).expect(200);
+        asked("/menus/1", &bearer(&good)).expect(200);
+        gateway.process().wait_log("a request would be refused");
+        assert_eq!(app.count(), before + 2);
+    }
+
+    pub(super) fn identity(example: Example) {
+        let app = named("app");
+        let example = example.with_file("files/keys.json");
+        let gateway = example.target(3001, &app).start();
+        let claims = json!({ "aud": "shop", "realm_access": { "roles": ["a", "b"] } });
+        let token = bearer(&claims);
+        let forged = [
+            ("X-User-Id", "admin"),
+            ("X-Roles", "admin"),
+            ("x-tenant", "other"),
+        ];
+        let headers = [&[("Authorization", token.as_str())], &forged[..]].concat();
+        let seen = seen(&gateway, &app, "/orders/7", &headers);
+        assert_eq!(seen.headers_all("x-user-id"), ["user-7"]);
+        assert_eq!(seen.headers_all("x-roles"), ["a,b"]);
+        assert_eq!(seen.header("x-tenant"), None);
+        assert_eq!(seen.header("authorization"), None);
+        ask(&gateway, "/orders/7", &forged).expect(401);
     }
 
     pub(super) fn maintenance(example: Example) {

@@ -477,6 +477,8 @@ fn with_files(text: &str, pair: Option<&Pair>) -> Setup {
         "files/robots.txt",
         "files/error.html",
         "files/bad-networks.txt",
+        "files/keys.json",
+        "files/ops.htpasswd",
     ] {
         setup = setup.file(file, std::fs::read(folder().join(file)).unwrap());
     }

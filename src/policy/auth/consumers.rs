@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value as Json};
 
 use super::finding::Finding;
+use super::rules::{Identify, Rules};
 use crate::base::digest::Digest;
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::units::Date;
 use crate::exchange::{Consumer, Identity};
+use crate::tls::ClientCertificate;
 
 /// So many keys may one consumer have.
 const KEYS_MAX: usize = 100;
@@ -22,12 +25,19 @@ pub struct ConsumerSpec {
     /// The groups it is in, by which routes may let it in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     groups: Vec<String>,
+    /// By what else it is recognised: one rule, or a list of them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    identify: Identify,
     /// Its API keys. Two at a time let it change them without a pause.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     api_keys: Vec<KeySpec>,
     /// Whether everything it shows is refused for now, by 403. Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     suspended: bool,
+}
+
+fn is_none(identify: &Identify) -> bool {
+    identify.0.is_empty()
 }
 
 /// An API key, known by its digest only.
@@ -54,6 +64,19 @@ pub(super) struct Key {
 pub struct Consumers {
     by_name: HashMap<Box<str>, Arc<Consumer>>,
     by_key: HashMap<Digest, Key>,
+    rules: Rules,
+}
+
+impl ConsumerSpec {
+    /// The authenticators whose word its rules want, each with its place, where `place` is its own.
+    pub fn trusted(&self, place: &Place) -> Vec<(Place, &str)> {
+        let rules = self.identify.0.iter().enumerate();
+        let trusted = rules.filter_map(|(index, rule)| {
+            let name = rule.authenticator.as_deref()?;
+            Some((self.identify.place(place, index).key("authenticator"), name))
+        });
+        trusted.collect()
+    }
 }
 
 impl Consumers {
@@ -85,6 +108,10 @@ impl Consumers {
         for (index, key) in spec.api_keys.iter().enumerate() {
             let place = place.key("api_keys").index(index).key("sha256");
             self.key(&consumer, key, place, problems);
+        }
+        for (index, rule) in spec.identify.0.iter().enumerate() {
+            let place = spec.identify.place(place, index);
+            self.rules.add(&consumer, rule, &place, problems);
         }
         self.by_name.insert(name.into(), consumer);
     }
@@ -138,6 +165,25 @@ impl Consumers {
 
     pub(super) fn by_key(&self, digest: &Digest) -> Option<&Key> {
         self.by_key.get(digest)
+    }
+
+    pub(super) fn of_claims(
+        &self,
+        authenticator: &str,
+        claims: &Map<String, Json>,
+    ) -> Result<Option<Arc<Consumer>>, &'static str> {
+        self.rules.of_claims(authenticator, claims)
+    }
+
+    pub(super) fn of_certificate(
+        &self,
+        client: &ClientCertificate,
+    ) -> Result<Option<&Arc<Consumer>>, &'static str> {
+        self.rules.of_certificate(client)
+    }
+
+    pub(super) fn of_user(&self, user: &str) -> Option<&Arc<Consumer>> {
+        self.rules.of_user(user)
     }
 
     /// Lets somebody in whose credential holds, unless they are suspended.

@@ -16,13 +16,6 @@ pub(super) enum Finding {
     /// It holds, and is not let in all the same.
     Barred(&'static str),
     /// Somebody has to be asked.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "API keys are known here; kinds that ask come next"
-        )
-    )]
     Ask,
     /// Somebody would have to be asked who cannot be.
     Unavailable(&'static str),

@@ -2,15 +2,20 @@
 
 mod api_key;
 mod authenticator;
+mod basic;
+mod cache;
 mod carrier;
+mod client_cert;
 mod consumers;
 mod finding;
+mod jwt;
+mod rules;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-pub use authenticator::{Authenticator, AuthenticatorSpec};
+pub use authenticator::{Authenticator, AuthenticatorSpec, Means};
 pub use consumers::{ConsumerSpec, Consumers};
 use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
@@ -18,8 +23,9 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
 
-use self::carrier::Carrier;
+use self::carrier::{Carrier, Shown};
 use self::finding::{Finding, Outcome, Tally, Wanted};
 use super::{Asked, Env, Hooks, Stage};
 use crate::base::problem::{Place, Problem, suggest};
@@ -114,8 +120,6 @@ pub struct Auth {
     anonymous: Option<Arc<Identity>>,
     /// What the upstream does not get.
     removed: Box<[Carrier]>,
-    /// What an answer of 401 asks for, each scheme once.
-    challenges: Box<[HeaderValue]>,
 }
 
 impl Spec {
@@ -154,22 +158,17 @@ impl Spec {
             None => None,
         };
         let mut removed: Vec<Carrier> = Vec::new();
-        let mut challenges: Vec<HeaderValue> = Vec::new();
         for method in &methods {
             let carriers = method.carriers().iter();
             removed.extend(carriers.filter(|_| !self.forward_credential).cloned());
-            challenges.extend(method.challenge().cloned());
         }
         removed.dedup();
-        let mut seen = std::collections::HashSet::new();
-        challenges.retain(|challenge| seen.insert(challenge.clone()));
         // Without one that could be asked, nobody may come in.
         (methods.len() == names.len()).then(|| Auth {
             wanted,
             methods: methods.into(),
             anonymous,
             removed: removed.into(),
-            challenges: challenges.into(),
         })
     }
 
@@ -229,9 +228,9 @@ impl Auth {
                     ex.identity = Some(Arc::clone(nobody));
                     Ok(Verdict::Continue)
                 }
-                None => Err(self.refuse("no credential is shown", ex)),
+                None => Err(self.refuse("no credential is shown", head, ex)),
             },
-            Outcome::Refused(why) => Err(self.refuse(why, ex)),
+            Outcome::Refused(why) => Err(self.refuse(why, head, ex)),
             Outcome::Barred(why) => {
                 ex.refusal = Some(why);
                 Err(Fault::Forbidden)
@@ -244,11 +243,27 @@ impl Auth {
         }
     }
 
-    fn refuse(&self, why: &'static str, ex: &mut Exchange) -> Fault {
+    /// 401 asks for what would help, each way once (RFC 9110 section 11.6.1).
+    fn refuse(&self, why: &'static str, head: &RequestHead, ex: &mut Exchange) -> Fault {
         ex.refusal = Some(why);
-        for challenge in &self.challenges {
-            let edit = Edit::Add(WWW_AUTHENTICATE, challenge.clone());
-            ex.to_client.push(edit);
+        let mut asked: SmallVec<[&HeaderValue; 4]> = SmallVec::new();
+        for method in &self.methods {
+            let shown = method
+                .carriers()
+                .iter()
+                .any(|carrier| carrier.read(head) != Shown::Nothing);
+            let challenge = if shown {
+                method.invalid()
+            } else {
+                method.challenge()
+            };
+            if let Some(challenge) = challenge.filter(|challenge| !asked.contains(challenge)) {
+                asked.push(challenge);
+            }
+        }
+        for challenge in asked {
+            ex.to_client
+                .push(Edit::Add(WWW_AUTHENTICATE, challenge.clone()));
         }
         Fault::Unauthenticated
     }
@@ -298,10 +313,10 @@ impl Hooks for Auth {
     }
 
     fn explain(&self, ex: &Exchange) -> Option<String> {
-        if let Some(why) = ex.refusal {
-            return Some(why.to_owned());
-        }
         let Some(identity) = &ex.identity else {
+            if let Some(why) = ex.refusal {
+                return Some(why.to_owned());
+            }
             let names: Vec<&str> = self.methods.iter().map(|method| method.name()).collect();
             return Some(format!("asks {}", names.join(", ")));
         };

@@ -47,7 +47,7 @@ pub(crate) use responder::{Responder, spoken};
 pub(crate) use secure::{Heard, Tls, TlsOrigin};
 pub(crate) use tools::{
     Browser, Nginx, Node, PythonFiles, calls, chromium_dump, debian, free_port, internet_calls,
-    python, traced,
+    npm, python, traced,
 };
 
 use std::time::Duration;

@@ -86,6 +86,35 @@ pub(crate) fn python(packages: &[&str]) -> PathBuf {
     program
 }
 
+/// The `node_modules` with these packages of npm, `name@version` each, made when it is missing.
+pub(crate) fn npm(packages: &[&str]) -> PathBuf {
+    let name = packages.join("+").replace('/', "-");
+    let place = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("npm")
+        .join(name);
+    std::fs::create_dir_all(&place).unwrap_or_else(|error| panic!("{}: {error}", place.display()));
+    let (modules, stamp) = (place.join("node_modules"), place.join("installed"));
+    // As above: tests run in parallel, also in other processes.
+    let path = place.join("lock");
+    let lock = File::create(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    lock.lock()
+        .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    if stamp.is_file() {
+        return modules;
+    }
+    let mut install = Command::new(debian("npm", "npm"));
+    install.args(["install", "--no-audit", "--no-fund", "--ignore-scripts"]);
+    install.args(["--loglevel=error", "--prefix"]).arg(&place);
+    let installed = run(install.args(packages), INSTALL_DEADLINE);
+    assert_eq!(
+        installed.code, 0,
+        "this test needs {packages:?}: {}{}",
+        installed.stdout, installed.stderr
+    );
+    File::create(&stamp).unwrap_or_else(|error| panic!("{}: {error}", stamp.display()));
+    modules
+}
+
 fn find(binary: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -267,11 +296,18 @@ pub(crate) struct Node {
 impl Node {
     #[track_caller]
     pub(crate) fn start(script: &str) -> Self {
+        Self::start_with(script, &[])
+    }
+
+    /// The same with these variables in its environment.
+    #[track_caller]
+    pub(crate) fn start_with(script: &str, variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("main.cjs");
         std::fs::write(&file, script).unwrap();
         let mut command = Command::new(debian("nodejs", "node"));
-        let process = Process::start(command.arg(file).current_dir(dir.path()));
+        command.arg(file).current_dir(dir.path());
+        let process = Process::start(command.envs(variables.iter().copied()));
         let port = process.wait_line("its port", |line| line.trim().parse::<u16>().ok());
         let addr = SocketAddr::from(([127, 0, 0, 1], port));
         Self { process, addr, dir }

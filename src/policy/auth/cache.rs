@@ -1,0 +1,109 @@
+//! What was found out about a credential, kept by its digest: bounded, and the oldest goes first.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::base::digest::Digest;
+
+/// So many are kept by one authenticator …
+const ENTRIES_MAX: usize = 16 * 1024;
+/// … in so many parts, so that requests seldom wait for each other.
+const SHARDS: usize = 16;
+
+/// What is kept.
+#[derive(Debug)]
+pub(super) struct Cache<V> {
+    shards: [Mutex<Shard<V>>; SHARDS],
+}
+
+/// When the newer half is full, the older one is forgotten as a whole: no order has to be kept.
+#[derive(Debug)]
+struct Shard<V> {
+    newer: HashMap<Digest, V, ahash::RandomState>,
+    older: HashMap<Digest, V, ahash::RandomState>,
+}
+
+impl<V> Default for Cache<V> {
+    fn default() -> Self {
+        let shard = |_| {
+            Mutex::new(Shard {
+                newer: HashMap::default(),
+                older: HashMap::default(),
+            })
+        };
+        Self {
+            shards: std::array::from_fn(shard),
+        }
+    }
+}
+
+impl<V: Clone> Cache<V> {
+    /// What is kept for this credential.
+    pub(super) fn find(&self, digest: &Digest) -> Option<V> {
+        let mut shard = self.shard(digest)?;
+        if let Some(found) = shard.newer.get(digest) {
+            return Some(found.clone());
+        }
+        let found = shard.older.remove(digest)?;
+        shard.keep(*digest, found.clone());
+        Some(found)
+    }
+
+    /// Keeps it.
+    pub(super) fn keep(&self, digest: Digest, value: V) {
+        if let Some(mut shard) = self.shard(&digest) {
+            shard.keep(digest, value);
+        }
+    }
+
+    /// Forgets it.
+    pub(super) fn forget(&self, digest: &Digest) {
+        if let Some(mut shard) = self.shard(digest) {
+            shard.newer.remove(digest);
+            shard.older.remove(digest);
+        }
+    }
+
+    fn shard(&self, digest: &Digest) -> Option<std::sync::MutexGuard<'_, Shard<V>>> {
+        let [first, ..] = digest.bytes();
+        let shard = self.shards.get(usize::from(first) % SHARDS)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<V> Shard<V> {
+    fn keep(&mut self, digest: Digest, value: V) {
+        if self.newer.len() >= ENTRIES_MAX / SHARDS / 2 {
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.insert(digest, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn digest(number: usize) -> Digest {
+        Digest::of(&number.to_be_bytes())
+    }
+
+    #[test]
+    fn it_is_bounded_and_what_is_used_stays() {
+        let cache = Cache::default();
+        cache.keep(digest(0), 0);
+        for number in 1..10 * ENTRIES_MAX {
+            cache.keep(digest(number), number);
+            assert_eq!(cache.find(&digest(0)), Some(0));
+        }
+        let kept = cache.shards.iter().map(|shard| {
+            let shard = shard.lock().unwrap();
+            shard.newer.len() + shard.older.len()
+        });
+        let kept: usize = kept.sum();
+        assert!(kept <= ENTRIES_MAX && kept > ENTRIES_MAX / 4, "{kept}");
+        assert_eq!(cache.find(&digest(1)), None);
+        cache.forget(&digest(0));
+        assert_eq!(cache.find(&digest(0)), None);
+    }
+}

@@ -1,0 +1,176 @@
+//! The public keys of whoever signs tokens (RFC 7517): which there are, and for which algorithms each is good.
+
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::{Algorithm, DecodingKey};
+use serde_json::{Map, Value as Json};
+
+use super::strict;
+use super::token::is_key_id;
+use crate::base::digest::Digest;
+
+/// A set has no more keys; of more the first are taken.
+const KEYS_MAX: usize = 100;
+/// RFC 7518 section 3.3.
+const RSA_BYTES_MIN: usize = 256;
+
+/// Who says which keys there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A file of the config: it may hold shared secrets.
+    File,
+    /// Somebody who was asked: secrets that everybody can fetch are none.
+    Fetched,
+}
+
+/// One key, prepared for what it is good for.
+#[derive(Debug)]
+pub(super) struct Key {
+    id: Option<Box<str>>,
+    /// What it may verify: the algorithm is bound to the key, not to what a token says (RFC 8725 section 3.1).
+    algorithms: Vec<Algorithm>,
+    key: DecodingKey,
+}
+
+/// The keys of one issuer.
+#[derive(Debug)]
+pub(super) struct KeySet {
+    keys: Vec<Key>,
+    /// The same for the same keys.
+    pub(super) digest: Digest,
+}
+
+/// What was found for a token.
+#[derive(Debug)]
+pub(super) enum Found<'k> {
+    /// Its key.
+    Key(&'k Key),
+    /// No key of this name; there may be one by now.
+    Unknown,
+    /// More than one, or one that is for something else.
+    Unclear,
+}
+
+impl KeySet {
+    /// Reads a set. What cannot be used here is left out; nothing usable at all is a mistake.
+    pub(super) fn parse(bytes: &[u8], source: Source) -> Result<Self, &'static str> {
+        let set = strict::object(bytes).ok_or("this is no JSON object without a name twice")?;
+        let keys = set.get("keys").and_then(Json::as_array);
+        let keys = keys.ok_or("there is no list `keys` in it")?;
+        let keys = keys.iter().take(KEYS_MAX).filter_map(Json::as_object);
+        let keys: Vec<Key> = keys.filter_map(|key| Key::read(key, source)).collect();
+        if keys.is_empty() {
+            return Err("it holds no key that can be used");
+        }
+        Ok(Self {
+            keys,
+            digest: Digest::of(bytes),
+        })
+    }
+
+    /// The key that a token says it was signed with.
+    pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Found<'_> {
+        let named = |key: &&Key| id.is_none_or(|id| key.id.as_deref() == Some(id));
+        let mut fitting = self
+            .keys
+            .iter()
+            .filter(named)
+            .filter(|key| key.algorithms.contains(&algorithm));
+        match (fitting.next(), fitting.next()) {
+            (Some(key), None) => Found::Key(key),
+            (Some(_), Some(_)) => Found::Unclear,
+            (None, _) if id.is_some() && !self.keys.iter().any(|key| named(&key)) => Found::Unknown,
+            (None, _) => Found::Unclear,
+        }
+    }
+}
+
+impl Key {
+    fn read(key: &Map<String, Json>, source: Source) -> Option<Self> {
+        let text = |name: &str| key.get(name).and_then(Json::as_str);
+        let id = match key.get("kid") {
+            None => None,
+            Some(Json::String(id)) if is_key_id(id) => Some(id.as_str().into()),
+            Some(_) => return None,
+        };
+        if text("use").is_some_and(|purpose| purpose != "sig") {
+            return None;
+        }
+        let verifies = |all: &Vec<Json>| all.iter().any(|one| one == "verify");
+        if key
+            .get("key_ops")
+            .is_some_and(|all| !all.as_array().is_some_and(verifies))
+        {
+            return None;
+        }
+        let (mut algorithms, prepared) = prepare(text("kty")?, key, source)?;
+        if let Some(name) = key.get("alg") {
+            let only = Algorithm::from_str(name.as_str()?).ok()?;
+            algorithms.retain(|algorithm| *algorithm == only);
+        }
+        (!algorithms.is_empty()).then_some(Self {
+            id,
+            algorithms,
+            key: prepared,
+        })
+    }
+
+    /// Whether it has signed `signed`.
+    pub(super) fn verifies(&self, signed: &str, signature: &str, algorithm: Algorithm) -> bool {
+        let verified =
+            jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.key, algorithm);
+        self.algorithms.contains(&algorithm) && verified.unwrap_or(false)
+    }
+}
+
+/// What a key of this type is good for, and the key.
+fn prepare(
+    kind: &str,
+    key: &Map<String, Json>,
+    source: Source,
+) -> Option<(Vec<Algorithm>, DecodingKey)> {
+    use Algorithm::{ES256, ES384, EdDSA, HS256, HS384, HS512};
+    use Algorithm::{PS256, PS384, PS512, RS256, RS384, RS512};
+    let text = |name: &str| key.get(name).and_then(Json::as_str);
+    let bytes = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
+    match kind {
+        "RSA" => {
+            let modulus = bytes("n")?;
+            if modulus.len() < RSA_BYTES_MIN {
+                return None;
+            }
+            let key = DecodingKey::from_rsa_raw_components(&modulus, &bytes("e")?);
+            Some((vec![RS256, RS384, RS512, PS256, PS384, PS512], key))
+        }
+        "EC" => {
+            let (algorithm, length) = match text("crv")? {
+                "P-256" => (ES256, 32),
+                "P-384" => (ES384, 48),
+                _ => return None,
+            };
+            if bytes("x")?.len() != length || bytes("y")?.len() != length {
+                return None;
+            }
+            let key = DecodingKey::from_ec_components(text("x")?, text("y")?).ok()?;
+            Some((vec![algorithm], key))
+        }
+        "OKP" => {
+            if text("crv")? != "Ed25519" || bytes("x")?.len() != 32 {
+                return None;
+            }
+            let key = DecodingKey::from_ed_components(text("x")?).ok()?;
+            Some((vec![EdDSA], key))
+        }
+        "oct" if source == Source::File => {
+            let secret = bytes("k")?;
+            // A secret that is shorter than the digest can be guessed (RFC 7518 section 3.2).
+            let mut algorithms = vec![(HS256, 32), (HS384, 48), (HS512, 64)];
+            algorithms.retain(|(_, length)| secret.len() >= *length);
+            let algorithms = algorithms.into_iter().map(|(algorithm, _)| algorithm);
+            Some((algorithms.collect(), DecodingKey::from_secret(&secret)))
+        }
+        _ => None,
+    }
+}
