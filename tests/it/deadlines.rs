@@ -7,7 +7,9 @@
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::support::{Early, Ended, Gate, Gateway, Origin, Reply, Script, dribbling, get, run_cli};
+use super::support::{
+    Early, Ended, Gate, Gateway, Origin, Reply, Script, dribbling, dribbling_after, get, run_cli,
+};
 
 /// The catch-all in front of one target, with clauses of the upstream and of the route.
 fn before(target: &str, upstream: &str, route: &str) -> Gateway {
@@ -171,8 +173,9 @@ fn a_body_that_stops_is_cut_between_bytes() {
 
 #[test]
 fn a_written_total_holds_to_the_last_byte() {
-    static BODY: &str = "HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\naaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    let target = dribbling(BODY, Duration::from_millis(5));
+    static HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-length: 200\r\n\r\n";
+    static BODY: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    let target = dribbling_after(HEAD, BODY, Duration::from_millis(15));
     let url = format!("http://{target}");
     let gateway = before(&url, ", timeouts: { total: 900ms }", "");
     let began = Instant::now();

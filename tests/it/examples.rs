@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use regex::Regex;
+
 use super::control::metric_becomes;
 use super::stapling;
 use super::support::{
@@ -100,6 +102,11 @@ fn every_example_is_exercised() {
     assert_eq!(names, exercised);
 }
 
+/// The target `127.0.0.1:PORT`, and no other whose port only begins as this one.
+fn target(port: u16) -> Regex {
+    Regex::new(&format!(r"127\.0\.0\.1:{port}\b")).unwrap()
+}
+
 /// A checked example, on its way to a gateway.
 struct Example {
     name: &'static str,
@@ -142,8 +149,11 @@ impl Example {
 
     /// Puts an origin in place of the target `127.0.0.1:PORT`.
     #[track_caller]
-    fn target(self, port: u16, origin: &Origin) -> Self {
-        self.replace(&format!("127.0.0.1:{port}"), &origin.addr().to_string())
+    fn target(mut self, port: u16, origin: &Origin) -> Self {
+        let (from, to) = (target(port), origin.addr().to_string());
+        assert!(from.is_match(&self.text), "{}: no {port}", self.name);
+        self.text = from.replace_all(&self.text, to).into_owned();
+        self
     }
 
     fn env(mut self, name: &str, value: &str) -> Self {
@@ -164,7 +174,7 @@ impl Example {
 
     #[track_caller]
     fn start(self) -> Gateway {
-        let left = (3001..3010).find(|port| self.text.contains(&format!("127.0.0.1:{port}")));
+        let left = (3001..3010).find(|&port| target(port).is_match(&self.text));
         assert_eq!(left, None, "{}: a target without an origin", self.name);
         let mut setup = Setup::new(&self.text);
         for (name, value) in &self.setup {

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use super::support::frames::{DATA, END_STREAM, RST_STREAM, WINDOW_UPDATE};
 use super::support::{
-    DEADLINE, Frames, Gateway, Origin, Outcome, Pki, Reply, Setup, dribbling, run,
+    DEADLINE, Frames, Gateway, Origin, Outcome, Pki, Reply, Setup, dribbling, dribbling_after, run,
 };
 
 const SLOW_HEAD: &str = "HTTP/1.1 200 OK\r\nx-padding: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\ncontent-length: 9\r\n\r\n";
@@ -148,8 +148,9 @@ fn what_is_given_up_over_http2_is_told_as_the_client_reads_it() {
 
 #[test]
 fn an_answer_that_has_begun_over_http2_is_reset() {
-    let body = "HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\nabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
-    let target = dribbling(body, Duration::from_millis(20));
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 9000\r\n\r\n";
+    let body = "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz";
+    let target = dribbling_after(head, body, Duration::from_millis(40));
     let upstream = ", timeouts: { total: 2500ms }";
     let gateway = both(&format!("http://{target}"), upstream, "");
     let mut client = Frames::connect(gateway.addr_of("plain"));

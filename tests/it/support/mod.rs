@@ -35,7 +35,7 @@ mod tools;
 pub(crate) use bulk::{Checksum, Pattern, checksum};
 pub(crate) use canonical::{BodyCheck, Framing, Parsed, Violation, check_request};
 pub(crate) use client::{Client, Ended, Response, get};
-pub(crate) use dribble::dribbling;
+pub(crate) use dribble::{dribbling, dribbling_after};
 pub(crate) use frames::{Frame, Frames, Outcome};
 pub(crate) use gate::Gate;
 pub(crate) use mmdb::countries;
