@@ -111,6 +111,11 @@ fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
         upstream: upstream.map(|upstream| &**upstream.name()),
         target: exchange.target.as_deref(),
         upstream_path: upstream.map(|_| flow::upstream_path(head, exchange)),
+        consumer: exchange
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.consumer.as_ref())
+            .map(|consumer| &*consumer.name),
         decided_by: flow::decided_by(&state.plan, exchange),
         fallback: exchange
             .fallen

@@ -73,6 +73,7 @@ fn a_key_says_who_is_calling_and_stays_here() {
         assert_eq!(seen.header("x-api-key"), None);
         assert_eq!(seen.target, "/a?b=1");
     }
+    gateway.process().wait_log("\"consumer\":\"acme\"");
     let before = origin.count();
     for (headers, status, code) in [
         (vec![], 401, "unauthenticated"),

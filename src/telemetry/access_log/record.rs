@@ -42,6 +42,8 @@ pub struct Record<'a> {
     pub upstream: Option<&'a str>,
     /// The target that was tried last.
     pub target: Option<&'a str>,
+    /// Who called, where that is known.
+    pub consumer: Option<&'a str>,
     /// The path that the upstream was asked for.
     pub upstream_path: Option<&'a str>,
     /// The clause that decided what became of the request, by its key in the config.
@@ -173,6 +175,7 @@ impl Record<'_> {
 
     /// Who answered, and what went wrong.
     fn outcome(&self, out: &mut Vec<u8>) {
+        text(out, ",\"consumer\":\"", self.consumer.unwrap_or_default());
         own(out, ",\"decided_by\":\"", self.decided_by);
         let (served, reason) = self.fallback.unwrap_or_default();
         own(out, ",\"fallback\":\"", served);

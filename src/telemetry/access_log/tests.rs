@@ -127,6 +127,7 @@ fn every_field_of_a_record_is_kept_for_it() {
         route: "a",
         upstream: Some("o"),
         target: Some("t"),
+        consumer: Some("c"),
         attempts: 1,
         error_type: Some("reset"),
         user_agent: Some("x"),
@@ -137,6 +138,7 @@ fn every_field_of_a_record_is_kept_for_it() {
     };
     let json = json(&record);
     assert_eq!(json["tenant"], "a \"b\"\n");
+    assert_eq!(json["consumer"], "c");
     assert_eq!(json["trace_id"], format!("{:032x}", 7));
     let others = json
         .as_object()
