@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::attempt::{RETRIES_MAX, changes_nothing, nobody_free, nobody_there};
 use super::dues::Dues;
 use super::run::{Errand, Headed, Ran, Runs, Stopped, Way, run};
-use super::{Answer, Attempted, Ended, Failed, Passage, Request, Terms, is_repeatable};
+use super::{Answer, Attempted, Ended, Failed, Held, Passage, Request, Terms, is_repeatable};
 use crate::exchange::Exchange;
 use crate::upstream::{Again, Ask, Member, Picked, Retries, Tries, Upstream};
 
@@ -229,15 +229,9 @@ impl Errand<'_> {
         course: &mut Course,
         exchange: &mut Exchange,
     ) -> Settled<'a> {
-        let mut retry_after = None;
         let outcome = match ran.outcome {
             Ok(headed) => Ok(headed),
-            Err(Stopped::Held(held)) => {
-                // It was none.
-                exchange.attempts = exchange.attempts.saturating_sub(1);
-                retry_after = held.retry_after;
-                Err(Failed::new(held.fault, "it was held back"))
-            }
+            Err(Stopped::Held(held)) => return self.held(&held, course, exchange),
             Err(Stopped::Unconnected(failed, way, took)) => {
                 match self.another_address(*way, &failed, exchange) {
                     Ok(way) => return Settled::Again(way),
@@ -268,8 +262,22 @@ impl Errand<'_> {
         Settled::Ended(End {
             pick: Some(ran.pick),
             hedge: ran.hedge,
-            retry_after,
+            retry_after: None,
             outcome,
+        })
+    }
+
+    /// A run that was held back was none, and its target none that was tried.
+    fn held<'a>(&self, held: &Held, course: &Course, exchange: &mut Exchange) -> Settled<'a> {
+        exchange.attempts = exchange.attempts.saturating_sub(1);
+        let before = course.tried.last();
+        exchange.target = before.map(|member| Arc::clone(member.authority()));
+        exchange.sticky = None;
+        Settled::Ended(End {
+            pick: None,
+            hedge: false,
+            retry_after: held.retry_after,
+            outcome: Err(Failed::new(held.fault, "it was held back")),
         })
     }
 
@@ -312,17 +320,14 @@ impl Errand<'_> {
     /// Notes the end that counts.
     fn note(&self, end: &End<'_>, exchange: &mut Exchange) {
         exchange.retry_after = end.retry_after.or(exchange.retry_after);
-        if exchange.attempts == 0 {
-            // It never began.
-            exchange.target = None;
-            exchange.sticky = None;
-        } else if let Some(pick) = &end.pick {
+        if let Some(pick) = &end.pick {
             self.note_target(pick, exchange);
         }
         if let Some(meter) = self.terms.meter.filter(|_| end.hedge && self.is_good(end)) {
             meter.hedge_won();
         }
     }
+
     /// How long to wait before the call is made again; none: this was the last time.
     fn pause(
         &self,

@@ -54,7 +54,11 @@ const PLAIN: &[&[&str]] = &[
         "secret_access_key",
     ],
     &["upstreams", "*", "credentials", "sigv4", "session_token"],
+    &["upstreams", "*", "sticky", "secret"],
 ];
+
+/// What stands for a secret that was not read: nothing runs with it, but what it may be is no second mistake.
+const UNREAD: &str = "a secret that was not read";
 
 /// Where each secret comes from, by its place: `config show` prints that instead of it.
 pub(super) type Origins = BTreeMap<Place, (String, String)>;
@@ -116,7 +120,7 @@ impl Secrets<'_> {
                 let what = "this is not where a secret comes from";
                 let hint = "one of `{ env: NAME }`, `{ file: path }`, `{ credential: name }`";
                 problems.push(Problem::error("E006", place.clone(), what).hint(hint));
-                Value::Text(String::new())
+                Value::Text(UNREAD.to_owned())
             }
             Some((source, name)) => {
                 let secret = self.read(&source, &name, place);
@@ -133,7 +137,7 @@ impl Secrets<'_> {
                     true => secret,
                     false => secret.replace('{', "{{").replace('}', "}}"),
                 };
-                Value::Text(secret.map(escaped).unwrap_or_default())
+                Value::Text(secret.map_or_else(|_told| UNREAD.to_owned(), escaped))
             }
         };
         node.origin = Origin::Secret;

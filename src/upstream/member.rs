@@ -13,6 +13,9 @@ use super::sticky::Secret;
 use super::tiers::Standing;
 use crate::base::clock::SharedClock;
 
+/// Choices know the time as exactly as this: a millisecond.
+const LATEST_NANOS: u64 = 1_000_000;
+
 /// What active checks found out about a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
@@ -225,6 +228,8 @@ pub(super) struct Live {
     name: Arc<str>,
     clock: SharedClock,
     began: Instant,
+    /// When the last answer came, in nanoseconds since then.
+    latest: AtomicU64,
     pub(super) observer: Arc<dyn Observer>,
     /// What all targets count together.
     pub(super) counts: Counts,
@@ -243,6 +248,7 @@ impl Live {
         Self {
             name: Arc::clone(name),
             began: clock.instant(),
+            latest: AtomicU64::new(0),
             clock: Arc::clone(clock),
             observer,
             counts: Counts::default(),
@@ -257,6 +263,21 @@ impl Live {
     pub(super) fn now(&self) -> u64 {
         let passed = self.clock.instant().saturating_duration_since(self.began);
         u64::try_from(passed.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// The time now, which choices go by from now on.
+    pub(super) fn note_now(&self) -> u64 {
+        let now = self.now();
+        // Written now and then only: all workers read it for each choice.
+        if now.saturating_sub(self.latest.load(Ordering::Relaxed)) >= LATEST_NANOS {
+            self.latest.store(now, Ordering::Relaxed);
+        }
+        now
+    }
+
+    /// The time when the last answer came, to a millisecond: a choice that reads the clock would take twice as long.
+    pub(super) fn latest(&self) -> u64 {
+        self.latest.load(Ordering::Relaxed)
     }
 
     /// What cookies are signed by.

@@ -62,7 +62,7 @@ pub use retry::{Again, Broke, Retries, RetriesSpec, Tries};
 use secure::Manner;
 pub use secure::{Security, check_proof};
 pub use spec::{Defaults, Protocol, Setting, Spec, TargetSpec, TlsSpec, Verify};
-use sticky::Sticky;
+use sticky::{Secret, Sticky};
 pub use sticky::{StickySpec, Stuck};
 pub use timeouts::{Timeouts, TimeoutsSpec};
 
@@ -296,10 +296,16 @@ impl Upstream {
         self.sticky.as_ref().map(Sticky::cookie)
     }
 
+    /// What cookies are signed by; none where there are none.
+    fn secret<'a>(&'a self, live: &'a Live) -> Option<&'a Secret> {
+        let sticky = self.sticky.as_ref()?;
+        sticky.secret().or_else(|| live.secret())
+    }
+
     /// What a client's cookie says; none where it is not ours, or no more good. `now` is in seconds since 1970.
     #[must_use]
     pub fn stuck(&self, cookie: &str, now: u64) -> Option<Stuck> {
-        let secret = self.live.get()?.secret()?;
+        let secret = self.secret(self.live.get()?)?;
         self.sticky.as_ref()?.read(secret, &self.name, cookie, now)
     }
 
@@ -312,7 +318,7 @@ impl Upstream {
         now: u64,
         scheme: Scheme,
     ) -> Option<HeaderValue> {
-        let secret = self.live.get()?.secret()?;
+        let secret = self.secret(self.live.get()?)?;
         let id = secret.id(&picked.target()?.authority);
         let to = (&*self.name, id);
         self.sticky.as_ref()?.write(secret, to, had, (now, scheme))

@@ -221,11 +221,7 @@ impl Set {
     ) -> Option<usize> {
         let draw = Draw {
             hash: ask.key,
-            now: if self.balance.wants_time() {
-                live.now()
-            } else {
-                0
-            },
+            now: live.latest(),
         };
         self.balance.choose(
             draw,
@@ -298,7 +294,7 @@ impl Picked {
     /// The head of the answer was here after so long.
     pub fn answered(&self, after: Duration) {
         if let Some(target) = self.target() {
-            let now = self.ready.live.now();
+            let now = self.ready.live.note_now();
             target.member().load.took(after, now);
         }
     }
@@ -306,7 +302,7 @@ impl Picked {
     /// The head of an answer was not here after so long, and nobody waits for it any more.
     pub fn waited(&self, so_long: Duration) {
         if let Some(target) = self.target() {
-            let now = self.ready.live.now();
+            let now = self.ready.live.note_now();
             target.member().load.took_longer(so_long, now);
         }
     }

@@ -14,6 +14,8 @@ use crate::base::forwarded::Scheme;
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::units::Span;
 
+/// A shorter secret can be guessed.
+const SECRET_LEAST: usize = 16;
 /// How long a client stays with its target.
 const TTL: Duration = Duration::from_secs(3600);
 /// Bytes of a cookie: which target, until when, and that it is ours.
@@ -29,6 +31,11 @@ pub struct StickySpec {
     /// How long a client stays after its last request, to half of it exactly. Default `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl: Option<Span>,
+    /// What cookies are signed by: a secret of 16 characters or more. With the same one a cookie holds wherever the upstream has
+    /// this name, after a restart and at every gateway of a fleet. Default: one of the process's own, which outlives reloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::credentials::secret_schema")]
+    pub secret: Option<String>,
 }
 
 impl StickySpec {
@@ -46,12 +53,19 @@ impl StickySpec {
             let problem = Problem::error("E030", place.key("ttl"), "less than a second");
             problems.push(problem.hint("cookies count in seconds: `1s` or more"));
         }
+        let secret = self.secret.as_deref();
+        if secret.is_some_and(|secret| secret.len() < SECRET_LEAST) {
+            let what = "a secret that can be guessed";
+            let problem = Problem::error("E030", place.key("secret"), what);
+            problems.push(problem.hint("16 characters or more: `openssl rand -hex 32` makes one"));
+        }
     }
 
     pub(super) fn compile(&self) -> Sticky {
         Sticky {
             cookie: self.cookie.as_str().into(),
             ttl: self.ttl.map_or(TTL, |ttl| ttl.duration()).as_secs().max(1),
+            secret: self.secret.as_deref().map(Secret::of),
         }
     }
 }
@@ -68,6 +82,8 @@ pub(super) struct Sticky {
     cookie: Box<str>,
     /// In seconds.
     ttl: u64,
+    /// What somebody wrote to sign by.
+    secret: Option<Secret>,
 }
 
 /// What a cookie says, which is ours and still good.
@@ -79,7 +95,7 @@ pub struct Stuck {
     until: u64,
 }
 
-/// What cookies are signed by; it is made as the gateway starts, and a cookie of another one is none.
+/// What cookies are signed by: a cookie of another one is none.
 #[derive(Clone)]
 pub(super) struct Secret([u8; 32]);
 
@@ -95,6 +111,12 @@ impl Secret {
         let mut bytes = [0; 32];
         openssl::rand::rand_bytes(&mut bytes).ok()?;
         Some(Self(bytes))
+    }
+
+    /// The secret that is written so.
+    fn of(written: &str) -> Self {
+        let parts = [&b"doorward sticky "[..], written.as_bytes()];
+        Self(openssl::sha::sha256(&parts.concat()))
     }
 
     /// What stands for a target in cookies.
@@ -129,6 +151,11 @@ impl Sticky {
     /// The name of the cookie.
     pub(super) const fn cookie(&self) -> &str {
         &self.cookie
+    }
+
+    /// What somebody wrote to sign by.
+    pub(super) const fn secret(&self) -> Option<&Secret> {
+        self.secret.as_ref()
     }
 
     /// Reads the value of a cookie; none where it is not ours for this upstream, or no more good at `now`.
@@ -196,6 +223,7 @@ mod tests {
         let spec = StickySpec {
             cookie: "route".to_owned(),
             ttl: Some(Span::from_secs(100)),
+            secret: None,
         };
         spec.compile()
     }
@@ -232,6 +260,22 @@ mod tests {
             sticky.read(&Secret::draw().unwrap(), "orders", &value, 1050),
             None
         );
+    }
+
+    #[test]
+    fn the_same_words_make_the_same_secret() {
+        let (one, two) = (
+            Secret::of("of all of a fleet"),
+            Secret::of("of all of a fleet"),
+        );
+        assert_eq!(one.id("10.0.0.1:80"), two.id("10.0.0.1:80"));
+        let other = Secret::of("of somebody else");
+        assert_ne!(one.id("10.0.0.1:80"), other.id("10.0.0.1:80"));
+        let cookie = sticky().write(&one, ("orders", 7), None, (1000, Scheme::Http));
+        let value = value(&cookie.unwrap());
+        let read = |secret| sticky().read(secret, "orders", &value, 1001);
+        assert_eq!(read(&two).map(|it| it.id), Some(7));
+        assert_eq!(read(&other), None);
     }
 
     #[test]

@@ -107,7 +107,7 @@ impl Upstream {
         }
         let shared = (live, &self.connections);
         let mut ready = Ready::new(&choices, &self.choosing, self.ejecting, shared);
-        if let Some(secret) = self.sticky.as_ref().and_then(|_| live.secret()) {
+        if let Some(secret) = self.secret(live) {
             ready = ready.sticky(secret);
         }
         tally.panics = ready.panics();

@@ -453,6 +453,7 @@ fn examples_are_fine_but_for_what_they_show() {
                 .env("PRICES_PASSWORD", "hush")
                 .env("SEARCH_KEY", "hush")
                 .env("AWS_KEY", "hush")
+                .env("STICKY_SECRET", "hush-hush-hush-hush")
                 .env("APP_ADDRESS", "127.0.0.1:1");
             let output = run(command, DEADLINE);
             let json: Json = serde_json::from_str(&output.stdout).unwrap();

@@ -913,12 +913,16 @@ mod exercises {
 
     pub(super) fn sticky(example: Example) {
         let (one, other) = (named("one"), named("other"));
-        let gateway = example.target(3001, &one).target(3002, &other).start();
-        let answer = gateway.client().get("/").expect(200);
-        let cookie = answer.header("set-cookie").unwrap();
-        let (cookie, _) = cookie.split_once(';').unwrap();
-        for _ in 0..10 {
-            assert_eq!(text(&gateway, "/", &[("Cookie", cookie)]), answer.text());
+        let example = example.target(3001, &one).target(3002, &other);
+        let example = example.env("STICKY_SECRET", "0123456789abcdef0123456789abcdef");
+        let gateway = example.start();
+        for path in ["/", "/cart"] {
+            let answer = gateway.client().get(path).expect(200);
+            let cookie = answer.header("set-cookie").unwrap();
+            let (cookie, _) = cookie.split_once(';').unwrap();
+            for _ in 0..10 {
+                assert_eq!(text(&gateway, path, &[("Cookie", cookie)]), answer.text());
+            }
         }
     }
 

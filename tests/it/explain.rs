@@ -536,8 +536,14 @@ fn serve(name: &str) -> Served {
         text += "\nadmin: { socket: admin.sock }\n";
     }
     let mut env = vec![("APP_API_KEY", "canary-key".to_owned())];
-    for name in ["CLIENT_SECRET", "PRICES_PASSWORD", "SEARCH_KEY", "AWS_KEY"] {
-        env.push((name, "canary-secret".to_owned()));
+    for name in [
+        "CLIENT_SECRET",
+        "PRICES_PASSWORD",
+        "SEARCH_KEY",
+        "AWS_KEY",
+        "STICKY_SECRET",
+    ] {
+        env.push((name, "canary-secret-of-ours".to_owned()));
     }
     env.push((
         "CREDENTIALS_DIRECTORY",

@@ -254,8 +254,11 @@ fn tests_and_explain_show_the_ladder() {
     );
     assert_eq!(told["circuit_breaker"]["state"], "closed");
     let line = run_cli(&["explain", "GET", "http://a.test/menu"], folder.path()).stdout;
-    assert!(
-        line.contains("else: upstream spare, stale 5m, respond"),
-        "{line}"
-    );
+    for part in [
+        "main 127.0.0.1:1 /menu",
+        "breaker closed",
+        "else: upstream spare, stale 5m, respond",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
 }

@@ -51,6 +51,7 @@ mod scale;
 mod secrets;
 mod service;
 mod stapling;
+mod sticky;
 mod streams;
 mod support;
 mod telemetry;

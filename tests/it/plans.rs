@@ -27,6 +27,7 @@ fn environment(credentials: &Path) -> Environment {
         ("APP_ADDRESS", "127.0.0.1:3001"),
         ("APP_API_KEY", "canary-api-key"),
         ("CLIENT_SECRET", "canary-client"),
+        ("STICKY_SECRET", "canary-sticky-0123456789"),
         ("PRICES_PASSWORD", "canary-password"),
         ("SEARCH_KEY", "canary-search"),
         ("AWS_KEY", "canary-aws"),

@@ -53,7 +53,7 @@ admin:
 telemetry:
   log: {{ level: trace }}
   access_log: {{ format: {form}, file: access.log }}
-upstreams: {{ o: {{ targets: [{{ url: \"{}\" }}] }}, dead: {{ targets: [{{ url: \"http://127.0.0.1:1\" }}] }} }}
+upstreams: {{ o: {{ targets: [{{ url: \"{}\" }}], sticky: {{ cookie: stays, secret: canary-sticky-0123456789 }} }}, dead: {{ targets: [{{ url: \"http://127.0.0.1:1\" }}] }} }}
 routes:
   - name: marker-route
     match: {{ path_prefix: /app }}

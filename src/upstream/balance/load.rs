@@ -3,8 +3,10 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-/// After so long an old time counts a third (1/e): longer than a pause of a collector, shorter than a deployment.
-const DECAY: Duration = Duration::from_secs(10);
+/// After so many seconds an old time counts a third (1/e): longer than a pause of a collector, shorter than a deployment.
+const DECAY: f64 = 10.0;
+/// A product is done sooner than a division.
+const PER_SECOND: f64 = 1.0 / DECAY;
 /// Nobody is done sooner: what is idle and unknown is worth a try.
 const LEAST: f64 = 1_000.0;
 /// What is unknown and busy gets no more before it is known: an hour, in nanoseconds.
@@ -86,7 +88,7 @@ impl Load {
     /// What is left of an old time.
     fn kept(&self, now: u64) -> f64 {
         let since = now.saturating_sub(self.seen.load(Ordering::Relaxed));
-        let x = Duration::from_nanos(since).as_secs_f64() / DECAY.as_secs_f64();
+        let x = Duration::from_nanos(since).as_secs_f64() * PER_SECOND;
         // The beginning of e^x: as good here, and each choice does it twice.
         (1.0 + x * (1.0 + x * (0.5 + x / 6.0))).recip()
     }

@@ -63,10 +63,9 @@ impl Maglev {
 
     /// The targets a key comes to, the place it belongs to first; the same one may come again.
     pub(super) fn walk(&self, hash: u64) -> impl Iterator<Item = usize> {
-        let start = usize::try_from(hash)
-            .unwrap_or(0)
-            .checked_rem(self.0.len())
-            .unwrap_or(0);
+        // Lemire's reduction: a division would take as long as a look into the table.
+        let start = (u128::from(hash) * self.0.len() as u128) >> 64;
+        let start = usize::try_from(start).unwrap_or(0);
         let (before, after) = self.0.split_at(start);
         after
             .iter()

@@ -19,6 +19,9 @@ use turns::Turns;
 /// So many places of a ring or table are looked at before every target is asked in turn.
 const PROBES: usize = 64;
 
+/// How fine caps are: so fine that among a million requests they are exact, whatever the weights.
+const SHARE_BITS: u32 = 56;
+
 /// How targets are chosen, as written.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Method {
@@ -51,7 +54,7 @@ pub(super) struct Entry<'a> {
 pub(super) struct Draw {
     /// Of the key, where there is one; without one chance decides.
     pub(super) hash: Option<u64>,
-    /// The time, in nanoseconds since any beginning.
+    /// The time of the last answer, in nanoseconds since any beginning.
     pub(super) now: u64,
 }
 
@@ -77,10 +80,8 @@ enum How {
 pub(super) struct Balance {
     how: How,
     weights: Box<[u32]>,
-    /// Of all weights.
-    total: u64,
-    /// The most that one target may have, in thousandths of its part; 0 = any.
-    bound: u32,
+    /// The most that each target may have of all requests, in parts of 2^[`SHARE_BITS`]; empty = any.
+    caps: Box<[u64]>,
 }
 
 impl Balance {
@@ -100,17 +101,12 @@ impl Balance {
             Method::RingHash(_) => How::Ring(Ring::new(entries)),
             Method::Maglev(_) => How::Maglev(Maglev::new(entries)),
         };
-        Self {
-            how,
-            total: weights.iter().map(|weight| u64::from(*weight)).sum(),
-            weights,
-            bound,
-        }
-    }
-
-    /// Whether a choice depends on the time.
-    pub(super) const fn wants_time(&self) -> bool {
-        matches!(self.how, How::PeakEwma(_))
+        let caps = if bound > 0 {
+            caps(&weights, bound)
+        } else {
+            Box::default()
+        };
+        Self { how, weights, caps }
     }
 
     /// Chooses a target that is `fit`, and counts the request as its own: whoever is done says [`Load::leave`].
@@ -122,7 +118,7 @@ impl Balance {
         counts: &Counts,
     ) -> Option<usize> {
         let turns = || counts.turns.fetch_add(1, Ordering::Relaxed);
-        if self.bound == 0 {
+        if self.caps.is_empty() {
             let index = self.look(draw, &loads, &fit, &turns)?;
             loads(index)?.enter();
             return Some(index);
@@ -148,10 +144,11 @@ impl Balance {
 
     /// How many requests target `index` may have when there are `all`.
     fn cap(&self, index: usize, all: u64) -> u32 {
-        let weight = self.weights.get(index).copied().map_or(0, u64::from);
-        let part = u128::from(all) * u128::from(weight) * u128::from(self.bound);
-        let cap = part.div_ceil(u128::from(self.total.max(1)) * 1000);
-        u32::try_from(cap).unwrap_or(u32::MAX)
+        let share = self.caps.get(index).copied().unwrap_or(0);
+        // A product and a shift: a division of this size takes as long as all the rest of a choice.
+        let part = u128::from(all) * u128::from(share);
+        let whole = (1 << SHARE_BITS) - 1;
+        u32::try_from((part + whole) >> SHARE_BITS).unwrap_or(u32::MAX)
     }
 
     /// The first target that is `fit`, in the order of the method.
@@ -215,6 +212,16 @@ impl Balance {
             Some(one)
         }
     }
+}
+
+/// What each target may have of all requests, by weight: `bound` is in thousandths.
+fn caps(weights: &[u32], bound: u32) -> Box<[u64]> {
+    let total: u128 = weights.iter().map(|weight| u128::from(*weight)).sum();
+    let cap = |weight: &u32| {
+        let part = (u128::from(*weight) * u128::from(bound)) << SHARE_BITS;
+        u64::try_from(part / (total.max(1) * 1000)).unwrap_or(u64::MAX)
+    };
+    weights.iter().map(cap).collect()
 }
 
 /// A hash that is the same on every machine that runs this version, so that all of a fleet choose alike.

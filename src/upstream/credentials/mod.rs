@@ -12,6 +12,7 @@ use pingora::http::RequestHeader;
 pub use signature::Payload;
 use signature::Signer;
 pub use spec::CredentialsSpec;
+pub(super) use spec::secret_schema;
 pub use token::{Tokens, Unusable};
 
 use super::Upstream;

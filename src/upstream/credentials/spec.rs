@@ -93,7 +93,7 @@ pub struct SigV4Spec {
 }
 
 /// In the file a secret may come from elsewhere.
-fn secret_schema(_: &mut SchemaGenerator) -> Schema {
+pub(in crate::upstream) fn secret_schema(_: &mut SchemaGenerator) -> Schema {
     let from = |key: &str| serde_json::json!({ "type": "object", "additionalProperties": false, "required": [key], "properties": { key: { "type": "string" } } });
     schemars::json_schema!({ "anyOf": [{ "type": "string" }, from("env"), from("file"), from("credential")] })
 }
