@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::document::{Action, Route};
+use super::document::{Action, Document, Route};
 use super::tree::{Node, Origin, Value};
 use super::{Loaded, referenced, veil};
 use crate::base::problem::{Place, Step};
@@ -48,6 +48,7 @@ pub fn show(loaded: &Loaded) -> Json {
             out.insert(key.to_owned(), Json::Object(items));
         }
     }
+    out.extend(stores(document));
     let environments = document
         .environments
         .iter()
@@ -79,6 +80,21 @@ pub fn show(loaded: &Loaded) -> Json {
         out.insert("tests".to_owned(), tests.collect());
     }
     Json::Object(out)
+}
+
+/// `stores` and `keys`, where they are written.
+fn stores(document: &Document) -> Map<String, Json> {
+    let stores = document.stores.iter();
+    let stores = stores.map(|item| (item.name.clone(), to_json(&item.spec)));
+    let stores: Map<_, _> = stores.collect();
+    let mut out = Map::new();
+    if !stores.is_empty() {
+        out.insert("stores".to_owned(), Json::Object(stores));
+    }
+    if let Some(keys) = &document.keys {
+        out.insert("keys".to_owned(), to_json(keys));
+    }
+    out
 }
 
 /// The same, with the versions of the files it refers to: what tells whether a reload would change anything.

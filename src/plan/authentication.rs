@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::base::problem::{Problem, Problems, suggest};
+use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::base::task::TaskGuard;
 use crate::config::document::Document;
 use crate::link::Names;
 use crate::policy::Specs;
-use crate::policy::auth::{Authenticator, Consumers, Means, RefusedAuthenticator};
+use crate::policy::auth::{Authenticator, Consumers, Means, RefusedAuthenticator, Register};
+use crate::store::{Store, StoreSpec};
 use crate::telemetry::Telemetry;
 
 /// Everything that says who is calling.
@@ -26,7 +27,7 @@ impl Authentication {
         for item in &document.consumers {
             consumers.add(&item.name, &item.spec, &item.place, problems);
         }
-        let consumers = Arc::new(consumers);
+        let consumers = Arc::new(consumers.with_register(register(document, problems)));
         let mut authenticators = Vec::with_capacity(document.authenticators.len());
         for item in &document.authenticators {
             let known = (&consumers, &document.files);
@@ -98,6 +99,41 @@ fn unknown(document: &Document, problems: &mut Problems) {
             problems.push(problem.hint(hint));
         }
     }
+}
+
+/// Those who are made at run time, and live in a store.
+fn register(document: &Document, problems: &mut Problems) -> Option<Register> {
+    let keys = document.keys.as_ref();
+    for item in &document.stores {
+        let StoreSpec::File(file) = &item.spec;
+        let place = item.place.key("file").key("path");
+        if file.path.is_empty() {
+            let problem = Problem::error("E030", place, "no folder");
+            problems.push(problem.hint("e.g. `/var/lib/doorward/state`"));
+        }
+        if keys.is_none_or(|keys| keys.store != item.name) {
+            let what = format!("nothing uses the store `{}`", item.name);
+            let problem = Problem::warning("W062", item.place.clone(), what);
+            problems.push(problem.hint("use it, or take it out").at_key());
+        }
+    }
+    let keys = keys?;
+    let Some(item) = document.stores.iter().find(|item| item.name == keys.store) else {
+        if !document.refused.stores.contains(&keys.store) {
+            let place = Place::root().key("keys").key("store");
+            let what = format!("unknown store `{}`", keys.store);
+            let known = document.stores.iter().map(|item| item.name.as_str());
+            let hint = suggest(&keys.store, known);
+            let hint = hint.unwrap_or_else(|| {
+                "no store has this name: add `stores: { local: { file: { path: … } } }`".to_owned()
+            });
+            problems.push(Problem::error("E031", place, what).hint(hint));
+        }
+        return None;
+    };
+    let path = document.paths.get(&item.place.key("file").key("path"))?;
+    let store = Arc::new(Store::new(&item.name, path.clone()));
+    Some(Register::new(store, keys))
 }
 
 /// An authenticator that no route trusts guards nothing: somebody thinks that it does.

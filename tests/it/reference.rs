@@ -149,6 +149,8 @@ fn close_gaps(document: &mut Json) {
             certificates.retain(|certificate| !is_empty(certificate));
         }
     }
+    let stores = document["stores"].as_object_mut().unwrap();
+    stores.retain(|_, store| !is_empty(store));
     let authenticators = document["authenticators"].as_object_mut().unwrap();
     authenticators.retain(|_, authenticator| !is_empty(authenticator));
     let trusted: Vec<String> = authenticators.keys().cloned().collect();
