@@ -106,7 +106,7 @@ const AUTHENTICATOR: &[&str] = &[
 ];
 const CONSUMER: &[&str] = &["plan"];
 const IDENTITY: &[&str] = &["token"];
-const STORE: &[&str] = &["redis"];
+const STORE: &[&str] = &[];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.

@@ -143,11 +143,13 @@ impl Loaded {
         if let Some(geoip) = &self.document.geoip {
             wanted.push((Place::root().key("geoip").key("file"), geoip.file.clone()));
         }
-        let stores = self.document.stores.iter().map(|store| {
-            let StoreSpec::File(file) = &store.spec;
+        let stores = self.document.stores.iter().filter_map(|store| {
+            let StoreSpec::File(file) = &store.spec else {
+                return None;
+            };
             let place = store.place.key("file").key("path");
             let path = self.base(&place).join(&file.path);
-            (place, path)
+            Some((place, path))
         });
         let stores: Vec<_> = stores.collect();
         self.document.paths.extend(stores);

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::document::{Action, Document, Route};
+use super::document::{Action, Route};
 use super::tree::{Node, Origin, Value};
 use super::{Loaded, referenced, veil};
 use crate::base::problem::{Place, Step};
@@ -48,7 +48,7 @@ pub fn show(loaded: &Loaded) -> Json {
             out.insert(key.to_owned(), Json::Object(items));
         }
     }
-    out.extend(stores(document));
+    out.extend(stores(loaded));
     let environments = document
         .environments
         .iter()
@@ -83,9 +83,15 @@ pub fn show(loaded: &Loaded) -> Json {
 }
 
 /// `stores` and `keys`, where they are written.
-fn stores(document: &Document) -> Map<String, Json> {
-    let stores = document.stores.iter();
-    let stores = stores.map(|item| (item.name.clone(), to_json(&item.spec)));
+fn stores(loaded: &Loaded) -> Map<String, Json> {
+    let document = &loaded.document;
+    let stores = document.stores.iter().map(|item| {
+        let mut json = to_json(&item.spec);
+        if let Some(node) = loaded.tree.at(&item.place) {
+            hide(&mut json, node, &item.place, loaded);
+        }
+        (item.name.clone(), json)
+    });
     let stores: Map<_, _> = stores.collect();
     let mut out = Map::new();
     if !stores.is_empty() {

@@ -1,10 +1,11 @@
 //! `authenticators` and `consumers` into what routes refer to by name.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::base::task::TaskGuard;
-use crate::config::document::Document;
+use crate::config::document::{Document, Named};
 use crate::link::Names;
 use crate::policy::Specs;
 use crate::policy::auth::{Authenticator, Consumers, Means, RefusedAuthenticator, Register};
@@ -104,13 +105,9 @@ fn unknown(document: &Document, problems: &mut Problems) {
 /// Those who are made at run time, and live in a store.
 fn register(document: &Document, problems: &mut Problems) -> Option<Register> {
     let keys = document.keys.as_ref();
+    let mut made = HashMap::new();
     for item in &document.stores {
-        let StoreSpec::File(file) = &item.spec;
-        let place = item.place.key("file").key("path");
-        if file.path.is_empty() {
-            let problem = Problem::error("E030", place, "no folder");
-            problems.push(problem.hint("e.g. `/var/lib/doorward/state`"));
-        }
+        made.extend(store(item, document, problems).map(|store| (item.name.as_str(), store)));
         if keys.is_none_or(|keys| keys.store != item.name) {
             let what = format!("nothing uses the store `{}`", item.name);
             let problem = Problem::warning("W062", item.place.clone(), what);
@@ -118,7 +115,8 @@ fn register(document: &Document, problems: &mut Problems) -> Option<Register> {
         }
     }
     let keys = keys?;
-    let Some(item) = document.stores.iter().find(|item| item.name == keys.store) else {
+    let named = |item: &&Named<StoreSpec>| item.name == keys.store;
+    if document.stores.iter().find(named).is_none() {
         if !document.refused.stores.contains(&keys.store) {
             let place = Place::root().key("keys").key("store");
             let what = format!("unknown store `{}`", keys.store);
@@ -131,9 +129,34 @@ fn register(document: &Document, problems: &mut Problems) -> Option<Register> {
         }
         return None;
     };
-    let path = document.paths.get(&item.place.key("file").key("path"))?;
-    let store = Arc::new(Store::new(&item.name, path.clone()));
-    Some(Register::new(store, keys))
+    Some(Register::new(made.remove(keys.store.as_str())?, keys))
+}
+
+/// A store, unless it cannot be one.
+fn store(
+    item: &Named<StoreSpec>,
+    document: &Document,
+    problems: &mut Problems,
+) -> Option<Arc<Store>> {
+    match &item.spec {
+        StoreSpec::File(file) => {
+            let place = item.place.key("file").key("path");
+            if file.path.is_empty() {
+                let problem = Problem::error("E030", place.clone(), "no folder");
+                problems.push(problem.hint("e.g. `/var/lib/doorward/state`"));
+            }
+            let path = document.paths.get(&place)?;
+            Some(Arc::new(Store::folder(&item.name, path.clone())))
+        }
+        StoreSpec::Redis(redis) => match Store::redis(&item.name, redis) {
+            Ok(store) => Some(Arc::new(store)),
+            Err((what, hint)) => {
+                let place = item.place.key("redis").key("url");
+                problems.push(Problem::error("E030", place, what).hint(hint));
+                None
+            }
+        },
+    }
 }
 
 /// An authenticator that no route trusts guards nothing: somebody thinks that it does.

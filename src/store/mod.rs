@@ -1,6 +1,7 @@
-//! Documents that outlive the process, each written as a whole: in a folder of this machine.
+//! Documents that outlive the process, each written as a whole: in a folder of this machine, or in a Redis.
 
 mod folder;
+mod remote;
 mod spec;
 
 use std::path::PathBuf;
@@ -8,7 +9,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use folder::{Folder, Mark};
-pub use spec::{FileSpec, StoreSpec};
+use remote::Remote;
+pub use spec::{FileSpec, RedisSpec, StoreSpec};
 
 use crate::base::digest::Digest;
 
@@ -38,13 +40,20 @@ pub enum Unwritten {
 #[derive(Debug)]
 pub struct Store {
     name: Arc<str>,
-    folder: Arc<Folder>,
+    kind: Kind,
+}
+
+#[derive(Debug, PartialEq)]
+enum Kind {
+    Folder(Arc<Folder>),
+    Remote(Box<Remote>),
 }
 
 /// What a reader has seen of a document.
 #[derive(Debug, Default)]
 pub struct Seen {
     mark: Option<Mark>,
+    version: Option<Version>,
 }
 
 /// A document as it is now.
@@ -57,13 +66,24 @@ pub struct Stored {
 }
 
 impl Store {
-    /// The store `name`; relative to its config `path` is what is written there.
+    /// The store `name` in the folder `path`.
     #[must_use]
-    pub fn new(name: &str, path: PathBuf) -> Self {
+    pub fn folder(name: &str, path: PathBuf) -> Self {
         Self {
             name: name.into(),
-            folder: Arc::new(Folder::new(path)),
+            kind: Kind::Folder(Arc::new(Folder::new(path))),
         }
+    }
+
+    /// The store `name` in a Redis.
+    ///
+    /// # Errors
+    /// What is wrong with its URL, and how to mend it.
+    pub fn redis(name: &str, spec: &RedisSpec) -> Result<Self, (String, &'static str)> {
+        Ok(Self {
+            name: name.into(),
+            kind: Kind::Remote(Box::new(Remote::new(spec)?)),
+        })
     }
 
     /// Its name in the config.
@@ -75,7 +95,7 @@ impl Store {
     /// Whether documents of `other` are the same.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
-        self.folder == other.folder
+        self.kind == other.kind
     }
 
     /// The document, where it is not what `seen` says any more.
@@ -87,7 +107,17 @@ impl Store {
         document: &'static str,
         seen: &mut Seen,
     ) -> Result<Option<Stored>, Unreadable> {
-        let (folder, known) = (Arc::clone(&self.folder), seen.mark);
+        let folder = match &self.kind {
+            Kind::Folder(folder) => Arc::clone(folder),
+            Kind::Remote(remote) => {
+                let stored = remote.look(document, seen.version).await?;
+                if let Some(stored) = &stored {
+                    seen.version = Some(stored.version);
+                }
+                return Ok(stored);
+            }
+        };
+        let known = seen.mark;
         let looked = tokio::task::spawn_blocking(move || folder.look(document, known)).await;
         let looked = looked.map_err(|error| Unreadable(error.to_string()))?;
         let looked = looked.map_err(|error| Unreadable(error.to_string()))?;
@@ -110,7 +140,10 @@ impl Store {
         if bytes.len() > DOCUMENT_BYTES_MAX {
             return Err(Unwritten::Failed("the document is too long".to_owned()));
         }
-        let folder = Arc::clone(&self.folder);
+        let folder = match &self.kind {
+            Kind::Folder(folder) => Arc::clone(folder),
+            Kind::Remote(remote) => return remote.write(document, expected, &bytes).await,
+        };
         let write = move || folder.write(document, expected, &bytes);
         let written = tokio::task::spawn_blocking(write).await;
         written.unwrap_or_else(|error| Err(Unwritten::Failed(error.to_string())))

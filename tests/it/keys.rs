@@ -1,4 +1,5 @@
-//! Consumers and keys that are made while the gateway runs: at once in force, kept over a crash, closed when nobody can say.
+//! Consumers and keys that are made while the gateway runs: at once in force, kept over a crash, closed when nobody can say;
+//! in a folder, and in a real Redis.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -9,13 +10,17 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::Value as Json;
 
 use super::auth::sha256;
 use super::control::{ask_socket, asked, at_socket, metric};
-use super::support::{Client, DEADLINE, Gateway, Origin, Output, run_cli, scale};
+use super::support::{
+    Client, DEADLINE, Gateway, Origin, Output, Process, Setup, debian, free_port, run_cli, scale,
+};
 
 const TOLD: &str = "request: { headers: { set: { x-told: \"{consumer.name}/{consumer.groups}/{auth.method}\" } } }";
 
@@ -441,4 +446,139 @@ fn without_a_store_the_config_alone_says_who_comes_in() {
     gateway.write_config(&without);
     done(&gateway, &["reload"]);
     assert_eq!(status(&gateway, &key), 401);
+}
+
+/// A Redis with a password, whose folder outlives it.
+struct Redis {
+    process: Process,
+    port: u16,
+    folder: Arc<tempfile::TempDir>,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        Self::start_at(free_port(), folder)
+    }
+
+    fn start_at(port: u16, folder: Arc<tempfile::TempDir>) -> Self {
+        let mut command = Command::new(debian("redis-server", "redis-server"));
+        command
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--appendonly", "yes", "--appendfsync", "always"])
+            .args(["--requirepass", "canary-of-redis", "--dir"])
+            .arg(folder.path());
+        let process = Process::start(&mut command);
+        process.wait_log("Ready to accept connections");
+        Self {
+            process,
+            port,
+            folder,
+        }
+    }
+
+    fn again(&self) -> Self {
+        Self::start_at(self.port, Arc::clone(&self.folder))
+    }
+
+    /// The config of a gateway that keeps its keys there.
+    fn config(&self, origin: &Origin, keys: &str) -> String {
+        let store = format!(
+            "stores: {{ local: {{ redis: {{ url: \"redis://127.0.0.1:{}\", password: {{ env: REDIS }}, timeout: 500ms }} }} }}",
+            self.port
+        );
+        let config = config(origin, Path::new("none"), keys);
+        let lines = config.lines().map(|line| match line {
+            line if line.starts_with("stores:") => store.as_str(),
+            line => line,
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn gateway(&self, origin: &Origin, password: &str, keys: &str) -> Gateway {
+        let setup = Setup::new(&self.config(origin, keys));
+        setup.env("REDIS", password).spawn()
+    }
+}
+
+#[test]
+fn a_fleet_shares_a_redis() {
+    let (origin, redis) = (Origin::echo(), Redis::start());
+    let fleet = [(); 2].map(|()| redis.gateway(&origin, "canary-of-redis", ""));
+    let [one, other] = &fleet;
+    done(one, &["consumers", "new", "acme", "--group", "a"]);
+    let key = done(one, &["keys", "new", "acme"]);
+    assert_eq!(status(one, &key), 200);
+    becomes(other, &key, 200);
+    done(other, &["consumers", "suspend", "acme"]);
+    assert_eq!(status(other, &key), 403);
+    becomes(one, &key, 403);
+    // Each change counts once, whoever makes it.
+    for number in 0..scale(400) {
+        let gateway = &fleet[usize::try_from(number % 2).unwrap()];
+        done(gateway, &["consumers", "new", &format!("c{number}")]);
+    }
+    for gateway in &fleet {
+        let changes = list(gateway, "/consumers/history").len() as u64;
+        assert!(changes >= 2 + scale(400), "{changes}");
+    }
+    let shown = run_cli(&["config", "show", "--format", "json"], one.dir());
+    for text in [
+        one.log(),
+        other.log(),
+        shown.stdout,
+        at_socket(one, "/config"),
+    ] {
+        assert!(!text.contains("canary-of-redis"), "{text}");
+        assert!(!text.contains(&key), "{text}");
+    }
+}
+
+#[test]
+fn without_its_redis_nobody_comes_in_for_long() {
+    let (origin, redis) = (Origin::echo(), Redis::start());
+    let gateway = redis.gateway(&origin, "canary-of-redis", ", max_age: 1s");
+    let key = done(&gateway, &["keys", "new", "courier"]);
+    assert_eq!(status(&gateway, &key), 200);
+    // One that hangs keeps no request waiting.
+    redis.process.signal("STOP");
+    becomes(&gateway, &key, 503);
+    becomes(&gateway, "key-of-courier", 503);
+    redis.process.signal("CONT");
+    becomes(&gateway, &key, 200);
+    redis.process.signal("KILL");
+    redis.process.wait_exit();
+    becomes(&gateway, &key, 503);
+    refused(&gateway, &["keys", "new", "courier"], "cannot be read");
+    let again = redis.again();
+    becomes(&gateway, &key, 200);
+    // One that lost everything is not an empty one.
+    again.process.signal("KILL");
+    again.process.wait_exit();
+    let empty = Redis::start_at(redis.port, Arc::new(tempfile::tempdir().unwrap()));
+    gateway.process().wait_log("it is gone");
+    becomes(&gateway, &key, 503);
+    drop(empty);
+    assert!(!gateway.log().contains("canary-of-redis"));
+}
+
+#[test]
+fn a_redis_that_does_not_let_us_in_lets_nobody_in() {
+    let (origin, redis) = (Origin::echo(), Redis::start());
+    let gateway = redis.gateway(&origin, "canary-wrong", "");
+    assert_eq!(status(&gateway, "key-of-courier"), 503);
+    assert_eq!(origin.count(), 0);
+    assert!(!gateway.log().contains("canary"));
+    // A mistake, or somebody else's.
+    let setup = Setup::new(
+        &redis
+            .config(&origin, "")
+            .replace("redis://", "redis://:canary@"),
+    );
+    let output = setup.env("REDIS", "canary").fails();
+    assert!(
+        output.stderr.contains("a password in the URL"),
+        "{}",
+        output.stderr
+    );
 }
