@@ -6,6 +6,7 @@ pub mod base;
 pub mod compress;
 pub mod expr;
 pub mod shape;
+pub mod store;
 pub mod tls;
 
 pub mod router;

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("compress", 1),
     ("expr", 1),
     ("shape", 1),
+    ("store", 1),
     ("tls", 1),
     ("router", 2),
     ("upstream", 2),

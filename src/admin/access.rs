@@ -4,6 +4,7 @@ use http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::answer::problem;
+use crate::base::digest::Digest;
 use crate::config::document::Role;
 
 /// A header that no form and no simple request of a page can send.
@@ -27,6 +28,10 @@ pub(super) enum Right {
     View,
     /// Changing what runs.
     Operate,
+    /// Looking at who may come in: for nobody who proves nothing.
+    Know,
+    /// Changing who may come in: likewise.
+    Admit,
 }
 
 /// Who may do what behind one door.
@@ -34,6 +39,27 @@ pub(super) enum Right {
 pub struct Access {
     door: Door,
     tokens: Vec<([u8; 32], Role)>,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Asker {
+    /// Somebody at the socket.
+    Socket,
+    /// Somebody on this machine.
+    Local,
+    /// Whoever holds the token whose digest begins so.
+    Token(String),
+}
+
+impl std::fmt::Display for Asker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Socket => f.write_str("socket"),
+            Self::Local => f.write_str("local"),
+            Self::Token(digest) => write!(f, "token:{digest}"),
+        }
+    }
 }
 
 /// Why a request is refused.
@@ -47,6 +73,8 @@ pub(super) enum Refusal {
     Token,
     /// A token that is good for less.
     Role,
+    /// There are no tokens, and this needs one.
+    Door,
 }
 
 impl Access {
@@ -56,31 +84,30 @@ impl Access {
         Self { door, tokens }
     }
 
-    /// Whether a request with these headers has the right.
-    pub(super) fn check(&self, headers: &HeaderMap, right: Right) -> Result<(), Refusal> {
+    /// Whether a request with these headers has the right; who it is, for records.
+    pub(super) fn check(&self, headers: &HeaderMap, right: Right) -> Result<Asker, Refusal> {
         if self.door == Door::Socket {
-            return Ok(());
+            return Ok(Asker::Socket);
         }
         if self.tokens.is_empty() {
-            return without_tokens(headers, right);
+            return without_tokens(headers, right).map(|()| Asker::Local);
         }
-        if right == Right::Nobody {
-            return Ok(());
-        }
-        let role = self.role(headers).ok_or(Refusal::Token)?;
-        let needed = if right == Right::Operate {
-            Role::Operator
-        } else {
-            Role::Viewer
+        let needed = match right {
+            Right::Nobody => return Ok(Asker::Local),
+            Right::View | Right::Know => Role::Viewer,
+            Right::Operate => Role::Operator,
+            Right::Admit => Role::Admin,
         };
+        let (role, token) = self.role(headers).ok_or(Refusal::Token)?;
         if role >= needed {
-            Ok(())
+            Ok(Asker::Token(token))
         } else {
             Err(Refusal::Role)
         }
     }
 
-    fn role(&self, headers: &HeaderMap) -> Option<Role> {
+    /// What the token is good for, and the begin of its digest.
+    fn role(&self, headers: &HeaderMap) -> Option<(Role, String)> {
         let value = headers.get(AUTHORIZATION)?.as_bytes();
         let (scheme, token) = value.split_at_checked(7)?;
         if !scheme.eq_ignore_ascii_case(b"Bearer ") {
@@ -88,13 +115,14 @@ impl Access {
         }
         let digest = digest(token);
         // Every digest is looked at, each to its end: time tells nothing.
-        self.tokens.iter().fold(None, |found, (known, role)| {
+        let role = self.tokens.iter().fold(None, |found, (known, role)| {
             let differs = known
                 .iter()
                 .zip(digest)
                 .fold(0u8, |acc, (a, b)| acc | (a ^ b));
             if differs == 0 { Some(*role) } else { found }
-        })
+        })?;
+        Some((role, Digest::of(token).short()))
     }
 }
 
@@ -104,15 +132,16 @@ fn without_tokens(headers: &HeaderMap, right: Right) -> Result<(), Refusal> {
     if !is_local_name(headers.get(HOST)) {
         return Err(Refusal::Host);
     }
-    if right == Right::Operate && !headers.contains_key(INTENT) {
-        return Err(Refusal::Intent);
+    match right {
+        Right::Operate if !headers.contains_key(INTENT) => Err(Refusal::Intent),
+        Right::Nobody | Right::View | Right::Operate => Ok(()),
+        // Whoever may make a key may come in everywhere.
+        Right::Know | Right::Admit => Err(Refusal::Door),
     }
-    Ok(())
 }
 
 fn digest(token: &[u8]) -> [u8; 32] {
-    use sha2::{Digest, Sha256};
-    Sha256::digest(token).into()
+    Digest::of(token).bytes()
 }
 
 /// `localhost` or an address: a name could be made to point here by whoever owns it (DNS rebinding).
@@ -139,6 +168,11 @@ impl Refusal {
                 StatusCode::FORBIDDEN,
                 "intent",
                 "a change needs the header `doorward-admin: 1`",
+            ),
+            Self::Door => problem(
+                StatusCode::FORBIDDEN,
+                "door",
+                "consumers and keys need the admin socket, or a token",
             ),
             Self::Role => problem(StatusCode::FORBIDDEN, "role", "this token may not do that"),
             Self::Token => {
@@ -177,7 +211,8 @@ mod tests {
         let tokens = tokens
             .iter()
             .map(|(token, role)| (digest(token.as_bytes()), *role));
-        Access::new(Door::Address, tokens.collect()).check(&map(headers), right)
+        let access = Access::new(Door::Address, tokens.collect());
+        access.check(&map(headers), right).map(drop)
     }
 
     fn map(headers: &[(&str, &str)]) -> HeaderMap {
@@ -192,9 +227,34 @@ mod tests {
     #[test]
     fn the_socket_may_do_everything() {
         let access = Access::new(Door::Socket, vec![(digest(b"secret"), Role::Admin)]);
-        assert_eq!(access.check(&HeaderMap::new(), Right::Operate), Ok(()));
         let elsewhere = map(&[("host", "evil.example")]);
-        assert_eq!(access.check(&elsewhere, Right::Operate), Ok(()));
+        for right in [Right::Operate, Right::Know, Right::Admit] {
+            for headers in [&HeaderMap::new(), &elsewhere] {
+                assert_eq!(access.check(headers, right), Ok(Asker::Socket));
+            }
+        }
+    }
+
+    #[test]
+    fn who_may_come_in_is_for_those_who_prove_who_they_are() {
+        let meant = [("host", "localhost"), ("doorward-admin", "1")];
+        for right in [Right::Know, Right::Admit] {
+            assert_eq!(check(NONE, &meant, right), Err(Refusal::Door));
+            assert_eq!(check(ROLES, &meant, right), Err(Refusal::Token));
+        }
+        for (token, admits) in [
+            ("Bearer viewer", Err(Refusal::Role)),
+            ("Bearer operator", Err(Refusal::Role)),
+            ("Bearer admin", Ok(())),
+        ] {
+            let headers = [("authorization", token)];
+            assert_eq!(check(ROLES, &headers, Right::Know), Ok(()), "{token}");
+            assert_eq!(check(ROLES, &headers, Right::Admit), admits, "{token}");
+        }
+        let access = Access::new(Door::Address, vec![(digest(b"admin"), Role::Admin)]);
+        let asker = access.check(&map(&[("authorization", "Bearer admin")]), Right::Admit);
+        // The begin of SHA-256 of `admin`.
+        assert_eq!(asker.unwrap().to_string(), "token:8c6976e5b541");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod access;
 mod answer;
+mod callers;
 mod question;
 
 use std::sync::Arc;
@@ -13,11 +14,12 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value as Json, json};
 
-use crate::base::control::{BreakerWish, Control, Duty, Question, Reloaded, Tests};
+use crate::base::control::{BreakerWish, CallerList, Control, Duty, Question, Reloaded, Tests};
 use crate::telemetry::Telemetry;
 use access::Right;
 pub use access::{Access, Door};
 use answer::{plain, problem, to_json};
+use callers::Changed;
 pub use question::Written as WrittenQuestion;
 
 /// The description of this interface, served as it is.
@@ -49,8 +51,12 @@ impl ServeHttp for Admin {
         if !route.takes(&method) {
             return route.not_with_this_method();
         }
-        if let Err(refusal) = self.access.check(&head.headers, right) {
-            return refusal.answer();
+        let asker = match self.access.check(&head.headers, right) {
+            Ok(asker) => asker,
+            Err(refusal) => return refusal.answer(),
+        };
+        if let Route::ChangeCallers(change) = route {
+            return self.change_callers(change, &query, &asker).await;
         }
         if route == Route::Explain {
             return match question::read(session).await {
@@ -78,6 +84,8 @@ enum Route {
     Reload,
     Drain,
     Resume,
+    Callers(CallerList),
+    ChangeCallers(Changed),
 }
 
 impl Route {
@@ -99,7 +107,10 @@ impl Route {
             "/reload" => (Self::Reload, Right::Operate),
             "/upstreams/drain" => (Self::Drain, Right::Operate),
             "/upstreams/resume" => (Self::Resume, Right::Operate),
-            _ => return None,
+            "/consumers" => (Self::Callers(CallerList::Consumers), Right::Know),
+            "/consumers/history" => (Self::Callers(CallerList::History), Right::Know),
+            "/keys" => (Self::Callers(CallerList::Keys), Right::Know),
+            _ => (Self::ChangeCallers(Changed::of(path)?), Right::Admit),
         })
     }
 
@@ -109,9 +120,12 @@ impl Route {
 
     fn methods(self) -> &'static [Method] {
         match self {
-            Self::Explain | Self::Reload | Self::Drain | Self::Resume | Self::SetBreaker => {
-                &[Method::POST]
-            }
+            Self::Explain
+            | Self::Reload
+            | Self::Drain
+            | Self::Resume
+            | Self::SetBreaker
+            | Self::ChangeCallers(_) => &[Method::POST],
             Self::Live
             | Self::Ready
             | Self::Metrics
@@ -119,6 +133,7 @@ impl Route {
             | Self::Upstreams
             | Self::Breakers
             | Self::Status
+            | Self::Callers(_)
             | Self::OpenApi => &[Method::GET, Method::HEAD],
         }
     }
@@ -160,8 +175,11 @@ impl Admin {
             }
             Route::Status => to_json(StatusCode::OK, &self.control.status()),
             Route::OpenApi => plain(StatusCode::OK, "application/yaml", OPENAPI),
-            // Its question stands in the body, which was read before.
-            Route::Explain => problem(StatusCode::BAD_REQUEST, "question", "nothing was asked"),
+            Route::Callers(list) => self.callers(list),
+            // Their questions were read before.
+            Route::Explain | Route::ChangeCallers(_) => {
+                problem(StatusCode::BAD_REQUEST, "question", "nothing was asked")
+            }
             Route::Reload => {
                 let mut names = query.split('&').filter_map(|pair| pair.split('=').next());
                 let run = names.any(|name| name == "test");

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use async_trait::async_trait;
 use serde_json::Value as Json;
 
+use super::units::Date;
+
 /// One value of the effective config that a reload changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
@@ -93,6 +95,65 @@ pub enum BreakerWish {
     Auto,
 }
 
+/// What is to become of a consumer, or of one of its keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is refused for now.
+    Suspend,
+    /// It is let in again.
+    Resume,
+    /// It is gone for good.
+    Revoke,
+}
+
+/// What is to change about who may come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallerWish {
+    /// A new consumer.
+    NewConsumer {
+        /// Its name.
+        name: String,
+        /// The groups it is in.
+        groups: Vec<String>,
+    },
+    /// A new key of a consumer.
+    NewKey {
+        /// The consumer's name.
+        consumer: String,
+        /// From when on it is refused; none = never.
+        expires: Option<Date>,
+    },
+    /// About the consumer of this name.
+    Consumer(String, Fate),
+    /// About the key of this id.
+    Key(String, Fate),
+}
+
+/// What is asked about those who may come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallerList {
+    /// The consumers.
+    Consumers,
+    /// Their keys.
+    Keys,
+    /// What was changed, by whom and when.
+    History,
+}
+
+/// Why nothing was changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotDone {
+    /// There is nothing of this name.
+    #[error("{0}")]
+    Unknown(String),
+    /// It cannot be, as things are.
+    #[error("{0}")]
+    Refused(String),
+    /// Nobody knows how things are, or it cannot be written down.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
 /// The running process, as far as it can be told what to do.
 #[async_trait]
 pub trait Control: Send + Sync {
@@ -119,6 +180,16 @@ pub trait Control: Send + Sync {
     fn breakers(&self) -> Json;
     /// Tells the breaker of this name what to be; what it is then. `None`: there is none of this name.
     fn set_breaker(&self, name: &str, wish: BreakerWish) -> Option<Json>;
+    /// Who may come in, as the config and the store of keys have it; no secrets.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn callers(&self, list: CallerList) -> Result<Json, NotDone>;
+    /// Changes who may come in, at once, and notes who wanted it; what there is then. A new key is told once, here.
+    ///
+    /// # Errors
+    /// Why nothing was changed.
+    async fn change_callers(&self, wish: CallerWish, by: &str) -> Result<Json, NotDone>;
     /// Version, config generation, listeners.
     fn status(&self) -> Json;
 }

@@ -34,6 +34,12 @@ impl Digest {
         self.0
     }
 
+    /// All of it: 64 hexadecimal digits.
+    #[must_use]
+    pub fn hex(&self) -> String {
+        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// Enough of it to tell one from another, and nothing to guess a secret by: 12 hexadecimal digits.
     #[must_use]
     pub fn short(&self) -> String {
@@ -84,5 +90,6 @@ mod tests {
         let known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
         assert_eq!(Digest::of(b"abc"), Digest::parse(known).unwrap());
         assert_ne!(Digest::of(b"abd"), Digest::parse(known).unwrap());
+        assert_eq!(Digest::of(b"abc").hex(), known);
     }
 }

@@ -83,6 +83,7 @@ pub const CODES: &[(&str, &str)] = &[
     ),
     ("W060", "every authenticator is trusted by a route"),
     ("W061", "conditions quote parameters that the path has"),
+    ("W062", "every store is used"),
 ];
 
 /// Where in the document something stands: the steps from the root to a node, e.g. `routes`, `3`, `upstream`.

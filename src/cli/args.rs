@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use crate::base::units::Date;
+
 /// An API gateway: one entry point in front of many services.
 #[derive(Debug, Parser)]
 #[command(
@@ -133,6 +135,18 @@ pub(super) enum Command {
         after_help = "Examples:\n  doorward breakers list\n  doorward breakers open orders"
     )]
     Breakers(BreakersVerb),
+    /// Who may come in: consumers of the config, and those that are made while the gateway runs
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  doorward consumers new acme --group partners\n  doorward consumers suspend acme"
+    )]
+    Consumers(ConsumersVerb),
+    /// API keys of consumers, made and taken back while the gateway runs
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  doorward keys new acme --expires 2027-01-01\n  doorward keys revoke 9f86d081884c"
+    )]
+    Keys(KeysVerb),
     /// Print a completion script for a shell
     #[command(
         after_help = "Examples:\n  doorward completions bash > /usr/share/bash-completion/completions/doorward\n  doorward completions zsh > _doorward"
@@ -222,7 +236,7 @@ pub(super) struct ExplainArgs {
     pub client: Option<std::net::IpAddr>,
     /// The time of day, e.g. 2027-03-01T12:00:00Z; else now
     #[arg(long, value_name = "TIME")]
-    pub at: Option<crate::base::units::Date>,
+    pub at: Option<Date>,
 }
 
 /// `config`
@@ -309,5 +323,98 @@ pub(super) enum BreakersVerb {
     Auto {
         /// The upstream, or ROUTE/UPSTREAM where the route has a breaker of its own
         name: String,
+    },
+}
+
+/// `consumers`
+#[derive(Debug, Subcommand)]
+pub(super) enum ConsumersVerb {
+    /// Make one
+    #[command(
+        after_help = "Examples:\n  doorward consumers new acme\n  doorward consumers new acme --group partners --group eu"
+    )]
+    New {
+        /// Its name: letters, digits, `-`, `_` and `.`
+        name: String,
+        /// A group it is in; may be given several times
+        #[arg(long = "group", value_name = "GROUP")]
+        groups: Vec<String>,
+    },
+    /// List them, those of the config too
+    #[command(
+        after_help = "Examples:\n  doorward consumers list\n  doorward consumers list --format json"
+    )]
+    List,
+    /// Refuse everything it shows, at once, until it is resumed
+    #[command(
+        after_help = "Examples:\n  doorward consumers suspend acme\n  doorward consumers suspend courier --admin /run/doorward/admin.sock"
+    )]
+    Suspend {
+        /// The consumer, by name
+        name: String,
+    },
+    /// Let a suspended one in again
+    #[command(
+        after_help = "Examples:\n  doorward consumers resume acme\n  doorward consumers resume acme --format json"
+    )]
+    Resume {
+        /// The consumer, by name
+        name: String,
+    },
+    /// Take one that was made at run time out for good, with its keys
+    #[command(
+        after_help = "Examples:\n  doorward consumers revoke acme\n  doorward consumers revoke acme --format json"
+    )]
+    Revoke {
+        /// The consumer, by name
+        name: String,
+    },
+    /// What was changed, by whom and when
+    #[command(
+        after_help = "Examples:\n  doorward consumers history\n  doorward consumers history --format json"
+    )]
+    History,
+}
+
+/// `keys`
+#[derive(Debug, Subcommand)]
+pub(super) enum KeysVerb {
+    /// Make one, and print it: it is shown this once
+    #[command(
+        after_help = "Examples:\n  doorward keys new acme\n  doorward keys new acme --expires 2027-01-01"
+    )]
+    New {
+        /// The consumer, by name
+        consumer: String,
+        /// From when on it is refused, e.g. 2027-01-01
+        #[arg(long, value_name = "DATE")]
+        expires: Option<Date>,
+    },
+    /// List them by their ids, those of the config too
+    #[command(after_help = "Examples:\n  doorward keys list\n  doorward keys list --format json")]
+    List,
+    /// Refuse one, at once, until it is resumed
+    #[command(
+        after_help = "Examples:\n  doorward keys suspend 9f86d081884c\n  doorward keys suspend 9f86d081884c --format json"
+    )]
+    Suspend {
+        /// Its id, as `keys list` prints it
+        id: String,
+    },
+    /// Let a suspended one in again
+    #[command(
+        after_help = "Examples:\n  doorward keys resume 9f86d081884c\n  doorward keys resume 9f86d081884c --format json"
+    )]
+    Resume {
+        /// Its id, as `keys list` prints it
+        id: String,
+    },
+    /// Take one back for good
+    #[command(
+        after_help = "Examples:\n  doorward keys revoke 9f86d081884c\n  doorward keys revoke 9f86d081884c --format json"
+    )]
+    Revoke {
+        /// Its id, as `keys list` prints it
+        id: String,
     },
 }

@@ -132,3 +132,13 @@ fn read(answer: &[u8]) -> Option<Answer> {
         .unwrap_or_else(|_| Json::String(String::from_utf8_lossy(body).into_owned()));
     Some(Answer { status, body })
 }
+
+/// As it stands in a query.
+pub(super) fn escaped(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    let each = text.bytes().map(|byte| match byte {
+        byte if plain(byte) => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    });
+    each.collect()
+}

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::args::{Format, Global, TargetArgs, UpstreamsVerb};
-use super::client::ask;
+use super::client::{ask, escaped};
 use super::{Exit, print, say};
 use crate::base::control::Tests;
 
@@ -228,16 +228,6 @@ fn set_duty(verb: &str, args: &TargetArgs, global: &Global) -> Exit {
         "{done} {upstream} {target}, {in_flight} requests in flight\n"
     ));
     Exit::Done
-}
-
-/// As it stands in a query.
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
-    let each = text.bytes().map(|byte| match byte {
-        byte if plain(byte) => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    });
-    each.collect()
 }
 
 fn list(global: &Global) -> Exit {

@@ -3,6 +3,7 @@
 mod args;
 mod audit;
 mod breakers;
+mod callers;
 mod check;
 mod client;
 mod config;
@@ -83,6 +84,8 @@ pub fn main() -> ExitCode {
         Command::Status => control::status(&args.global),
         Command::Upstreams(verb) => control::upstreams(verb, &args.global),
         Command::Breakers(verb) => breakers::run(verb, &args.global),
+        Command::Consumers(verb) => callers::consumers(verb, &args.global),
+        Command::Keys(verb) => callers::keys(verb, &args.global),
         Command::Completions { shell } => shell::completions(*shell),
         Command::Man { dir } => shell::man(dir.as_deref()),
     };

@@ -15,7 +15,8 @@ pub struct Admin {
     /// An address, e.g. `127.0.0.1:9901`. Anything but loopback needs `tokens`. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<ListenAddress>,
-    /// Who may do what at the address; none = anybody on this machine may do everything.
+    /// Who may do what at the address; none = anybody on this machine may do everything but look at consumers and keys, and change
+    /// them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tokens: Vec<TokenSpec>,
 }
@@ -38,8 +39,8 @@ pub struct TokenSpec {
 pub enum Role {
     /// May look.
     Viewer,
-    /// May look and reload.
+    /// May look, and change what runs: reload, targets, breakers.
     Operator,
-    /// May do everything.
+    /// May do everything, also say who may come in: consumers and keys.
     Admin,
 }

@@ -16,8 +16,9 @@ use crate::base::net::Net;
 use crate::base::problem::Place;
 use crate::base::units::Date;
 pub use crate::policy::Respond;
-use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec};
+use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec, KeysSpec};
 use crate::policy::{Specs, fallback};
+use crate::store::StoreSpec;
 use crate::{telemetry, upstream};
 
 /// A whole config, as written.
@@ -37,6 +38,10 @@ pub struct Document {
     pub authenticators: Vec<Named<AuthenticatorSpec>>,
     /// `consumers`, by name.
     pub consumers: Vec<Named<ConsumerSpec>>,
+    /// `stores`, by name.
+    pub stores: Vec<Named<StoreSpec>>,
+    /// `keys`.
+    pub keys: Option<KeysSpec>,
     /// `upstreams`, by name.
     pub upstreams: Vec<Named<upstream::Spec>>,
     /// `routes`, in the order of the files.
@@ -100,6 +105,8 @@ impl Document {
 pub struct Refused {
     /// Names of authenticators.
     pub authenticators: Vec<String>,
+    /// Names of stores.
+    pub stores: Vec<String>,
     /// Names of upstreams.
     pub upstreams: Vec<String>,
     /// Names of listeners.

@@ -37,13 +37,13 @@ pub(super) enum Part {
     Consumer,
     /// `identity` of a route.
     Identity,
+    /// One of `stores`.
+    Store,
 }
 
 const DOCUMENT: &[&str] = &[
     "acme",
     "plans",
-    "stores",
-    "keys",
     "signers",
     "protos",
     "cache_storage",
@@ -106,6 +106,7 @@ const AUTHENTICATOR: &[&str] = &[
 ];
 const CONSUMER: &[&str] = &["plan"];
 const IDENTITY: &[&str] = &["token"];
+const STORE: &[&str] = &[];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -129,6 +130,7 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Authenticator => AUTHENTICATOR,
         Part::Consumer => CONSUMER,
         Part::Identity => IDENTITY,
+        Part::Store => STORE,
     }
 }
 

@@ -29,6 +29,7 @@ mod veil;
 use std::path::{Path, PathBuf};
 
 use crate::base::problem::{Mark, Place, Problem, Problems};
+use crate::store::StoreSpec;
 pub use diff::diff;
 use document::Document;
 pub use document::TYPE_BASE;
@@ -142,18 +143,22 @@ impl Loaded {
         if let Some(geoip) = &self.document.geoip {
             wanted.push((Place::root().key("geoip").key("file"), geoip.file.clone()));
         }
+        let stores = self.document.stores.iter().filter_map(|store| {
+            let StoreSpec::File(file) = &store.spec else {
+                return None;
+            };
+            let place = store.place.key("file").key("path");
+            let path = self.base(&place).join(&file.path);
+            Some((place, path))
+        });
+        let stores: Vec<_> = stores.collect();
+        self.document.paths.extend(stores);
         wanted.extend(self.document.net_lists());
         wanted.extend(self.document.tls_files());
         let authenticators = self.document.authenticators.iter();
         wanted.extend(authenticators.filter_map(|item| item.spec.file(&item.place)));
         for (place, file) in wanted {
-            let mark = self.tree.mark_of(&place);
-            let base = self
-                .sources
-                .get(mark.file)
-                .and_then(|source| source.path.parent())
-                .unwrap_or_else(|| Path::new(""));
-            let path = base.join(&file);
+            let path = self.base(&place).join(&file);
             let read = source::read_bytes(&path);
             self.referenced.push(referenced::Referenced {
                 place: place.clone(),
@@ -175,6 +180,14 @@ impl Loaded {
                 }
             }
         }
+    }
+
+    /// The folder of the file that `place` stands in.
+    fn base(&self, place: &Place) -> PathBuf {
+        let mark = self.tree.mark_of(place);
+        let source = self.sources.get(mark.file);
+        let folder = source.and_then(|source| source.path.parent());
+        folder.unwrap_or_else(|| Path::new("")).to_owned()
     }
 
     /// Where a problem is: its own mark, else that of its place.

@@ -106,6 +106,13 @@ fn callers(section: &mut Section<'_>, document: &mut Document) {
     if let Some((node, place)) = section.take("consumers") {
         (document.consumers, _) = named(node, &place, section.problems, authentication::consumer);
     }
+    if let Some((node, place)) = section.take("stores") {
+        (document.stores, document.refused.stores) =
+            named(node, &place, section.problems, authentication::store);
+    }
+    if let Some((node, place)) = section.take("keys") {
+        document.keys = decode(node, &place, section.problems);
+    }
 }
 
 fn tests(node: &Node, place: &Place, problems: &mut Problems) -> Vec<(Place, RequestTest)> {

@@ -37,6 +37,7 @@ const PLACES: &[&[&str]] = &[
 
 /// The same, where a text is what it is, and no template.
 const PLAIN: &[&[&str]] = &[
+    &["stores", "*", "redis", "password"],
     &["upstreams", "*", "credentials", "basic", "password"],
     &["upstreams", "*", "credentials", "header", "value"],
     &[

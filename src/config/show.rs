@@ -48,6 +48,7 @@ pub fn show(loaded: &Loaded) -> Json {
             out.insert(key.to_owned(), Json::Object(items));
         }
     }
+    out.extend(stores(loaded));
     let environments = document
         .environments
         .iter()
@@ -79,6 +80,27 @@ pub fn show(loaded: &Loaded) -> Json {
         out.insert("tests".to_owned(), tests.collect());
     }
     Json::Object(out)
+}
+
+/// `stores` and `keys`, where they are written.
+fn stores(loaded: &Loaded) -> Map<String, Json> {
+    let document = &loaded.document;
+    let stores = document.stores.iter().map(|item| {
+        let mut json = to_json(&item.spec);
+        if let Some(node) = loaded.tree.at(&item.place) {
+            hide(&mut json, node, &item.place, loaded);
+        }
+        (item.name.clone(), json)
+    });
+    let stores: Map<_, _> = stores.collect();
+    let mut out = Map::new();
+    if !stores.is_empty() {
+        out.insert("stores".to_owned(), Json::Object(stores));
+    }
+    if let Some(keys) = &document.keys {
+        out.insert("keys".to_owned(), to_json(keys));
+    }
+    out
 }
 
 /// The same, with the versions of the files it refers to: what tells whether a reload would change anything.

@@ -78,6 +78,9 @@ fn is_private(place: &Place, node: &Node, text: &str) -> bool {
     if let ["consumers", _, "api_keys", .., last] = steps.as_slice() {
         return *last != "expires" && node.origin != Origin::Secret && !is_digest(text);
     }
+    if let ["stores", _, "redis", "url"] = steps.as_slice() {
+        return has_password(text);
+    }
     if super::secrets::is_plain(place) {
         let named = matches!(steps.last(), Some(&("env" | "file" | "credential")));
         return node.origin == Origin::Written && !named;
@@ -92,6 +95,14 @@ fn is_private(place: &Place, node: &Node, text: &str) -> bool {
         Some(_) => node.origin == Origin::Written && holds_own(text),
         None => false,
     }
+}
+
+/// Whether a URL has a password (RFC 3986 section 3.2.1).
+fn has_password(url: &str) -> bool {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = authority.split('/').next().unwrap_or_default();
+    let user = authority.rsplit_once('@');
+    user.is_some_and(|(user, _)| user.contains(':'))
 }
 
 /// Whether a text is more than what it quotes of the request, and the word before a credential (RFC 9110 section 11.1).

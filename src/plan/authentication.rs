@@ -1,13 +1,15 @@
 //! `authenticators` and `consumers` into what routes refer to by name.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::problem::{Problem, Problems, suggest};
+use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::base::task::TaskGuard;
-use crate::config::document::Document;
+use crate::config::document::{Document, Named};
 use crate::link::Names;
 use crate::policy::Specs;
-use crate::policy::auth::{Authenticator, Consumers, Means, RefusedAuthenticator};
+use crate::policy::auth::{Authenticator, Consumers, Means, RefusedAuthenticator, Register};
+use crate::store::{Store, StoreSpec};
 use crate::telemetry::Telemetry;
 
 /// Everything that says who is calling.
@@ -26,7 +28,7 @@ impl Authentication {
         for item in &document.consumers {
             consumers.add(&item.name, &item.spec, &item.place, problems);
         }
-        let consumers = Arc::new(consumers);
+        let consumers = Arc::new(consumers.with_register(register(document, problems)));
         let mut authenticators = Vec::with_capacity(document.authenticators.len());
         for item in &document.authenticators {
             let known = (&consumers, &document.files);
@@ -97,6 +99,63 @@ fn unknown(document: &Document, problems: &mut Problems) {
             let hint = hint.unwrap_or_else(|| "no authenticator has this name".to_owned());
             problems.push(problem.hint(hint));
         }
+    }
+}
+
+/// Those who are made at run time, and live in a store.
+fn register(document: &Document, problems: &mut Problems) -> Option<Register> {
+    let keys = document.keys.as_ref();
+    let mut made = HashMap::new();
+    for item in &document.stores {
+        made.extend(store(item, document, problems).map(|store| (item.name.as_str(), store)));
+        if keys.is_none_or(|keys| keys.store != item.name) {
+            let what = format!("nothing uses the store `{}`", item.name);
+            let problem = Problem::warning("W062", item.place.clone(), what);
+            problems.push(problem.hint("use it, or take it out").at_key());
+        }
+    }
+    let keys = keys?;
+    let named = |item: &&Named<StoreSpec>| item.name == keys.store;
+    if document.stores.iter().find(named).is_none() {
+        if !document.refused.stores.contains(&keys.store) {
+            let place = Place::root().key("keys").key("store");
+            let what = format!("unknown store `{}`", keys.store);
+            let known = document.stores.iter().map(|item| item.name.as_str());
+            let hint = suggest(&keys.store, known);
+            let hint = hint.unwrap_or_else(|| {
+                "no store has this name: add `stores: { local: { file: { path: … } } }`".to_owned()
+            });
+            problems.push(Problem::error("E031", place, what).hint(hint));
+        }
+        return None;
+    };
+    Some(Register::new(made.remove(keys.store.as_str())?, keys))
+}
+
+/// A store, unless it cannot be one.
+fn store(
+    item: &Named<StoreSpec>,
+    document: &Document,
+    problems: &mut Problems,
+) -> Option<Arc<Store>> {
+    match &item.spec {
+        StoreSpec::File(file) => {
+            let place = item.place.key("file").key("path");
+            if file.path.is_empty() {
+                let problem = Problem::error("E030", place.clone(), "no folder");
+                problems.push(problem.hint("e.g. `/var/lib/doorward/state`"));
+            }
+            let path = document.paths.get(&place)?;
+            Some(Arc::new(Store::folder(&item.name, path.clone())))
+        }
+        StoreSpec::Redis(redis) => match Store::redis(&item.name, redis) {
+            Ok(store) => Some(Arc::new(store)),
+            Err((what, hint)) => {
+                let place = item.place.key("redis").key("url");
+                problems.push(Problem::error("E030", place, what).hint(hint));
+                None
+            }
+        },
     }
 }
 

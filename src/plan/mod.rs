@@ -288,6 +288,8 @@ impl Plan {
         }
         self.inherit_breakers(old);
         staples::inherit(self, old);
+        let known = &self.authentication.consumers;
+        known.inherit(&old.authentication.consumers);
         tokens::inherit(self, old);
         self.authentication.inherit(&old.authentication);
         Ok(())
@@ -322,6 +324,8 @@ impl Plan {
             guards.extend(upstream.start(&outside).await);
         }
         let spawn = |asking| spawner.spawn(asking);
+        let known = self.authentication.consumers.watch(clock).await;
+        guards.extend(known.map(|looking| spawner.spawn(looking)));
         guards.extend(tokens::start(self, names, spawner, (telemetry, clock)).await);
         guards.extend(lists::keep(self).map(|watching| spawner.spawn(watching)));
         guards.extend(self.authentication.start(means, telemetry));

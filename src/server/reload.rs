@@ -9,7 +9,9 @@ use serde_json::{Value as Json, json};
 
 use super::breakers;
 use super::sockets::Sockets;
-use crate::base::control::{BreakerWish, Control, Duty, Question, Reloaded, Tests};
+use crate::base::control::{
+    BreakerWish, CallerList, CallerWish, Control, Duty, NotDone, Question, Reloaded, Tests,
+};
 use crate::base::problem::suggest;
 use crate::config;
 use crate::exchange::Mode;
@@ -296,6 +298,21 @@ impl Control for Reloader {
         })
     }
 
+    fn callers(&self, list: CallerList) -> Result<Json, NotDone> {
+        let plan = self.parts.plans.load();
+        plan.authentication
+            .consumers
+            .tell(list, &self.parts.means.clock)
+    }
+
+    async fn change_callers(&self, wish: CallerWish, by: &str) -> Result<Json, NotDone> {
+        // With a reload under way it would change what goes out of force.
+        let _turn = self.turn.lock().await;
+        let plan = self.parts.plans.load();
+        let known = &plan.authentication.consumers;
+        known.change(&wish, by, &self.parts.means.clock).await
+    }
+
     fn config(&self) -> Json {
         self.shown
             .lock()
@@ -313,6 +330,10 @@ impl Control for Reloader {
         });
         let crowds: Vec<_> = crowds.collect();
         self.parts.telemetry.observe(&states, &crowds);
+        let now = self.parts.means.clock.instant();
+        let register = plan.authentication.consumers.register();
+        let keys = register.map(|it| (&**it.store(), it.is_readable(now)));
+        self.parts.telemetry.observe_keys(keys);
     }
 
     fn breakers(&self) -> Json {

@@ -14,6 +14,7 @@ use super::attempts::{AttemptMetrics, Attempts};
 use super::connections::{ConnectionMetrics, ListenerMetrics};
 use super::resilience::ResilienceMetrics;
 use super::spec::MetricsSpec;
+use super::stores::StoreMetrics;
 use super::targets::TargetMetrics;
 use super::tls::{OcspMetrics, TlsCounters};
 use crate::exchange::{Fault, GRPC_CODES};
@@ -53,6 +54,7 @@ pub(super) struct Metrics {
     attempts: AttemptMetrics,
     pub(super) targets: TargetMetrics,
     pub(super) resilience: ResilienceMetrics,
+    pub(super) stores: StoreMetrics,
     pub(super) connections: ConnectionMetrics,
     tls: TlsCounters,
     pub(super) config: ConfigMetrics,
@@ -139,6 +141,7 @@ impl Metrics {
             attempts: AttemptMetrics::new(&register)?,
             targets: TargetMetrics::new(&register)?,
             resilience: ResilienceMetrics::new(&register)?,
+            stores: StoreMetrics::new(&register)?,
             connections: ConnectionMetrics::new(&register)?,
             tls: TlsCounters::new(&register)?,
             dropped: registered(

@@ -9,6 +9,7 @@ mod process;
 mod resilience;
 mod sample;
 mod spec;
+mod stores;
 mod targets;
 mod throttle;
 mod tls;
@@ -83,6 +84,11 @@ impl Telemetry {
     pub fn observe(&self, breakers: &[(String, String, i64)], crowds: &[(&str, Crowd)]) {
         self.metrics.resilience.breakers(breakers);
         self.metrics.resilience.crowds(crowds);
+    }
+
+    /// Says whether the store of consumers and keys could be read lately, if there is one.
+    pub fn observe_keys(&self, store: Option<(&str, bool)>) {
+        self.metrics.stores.keys(store);
     }
 
     /// The metrics of the route `name`.

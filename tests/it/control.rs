@@ -666,6 +666,17 @@ fn the_description_names_what_is_served() {
         "/breakers",
         "/breakers/set",
         "/reload",
+        "/consumers",
+        "/consumers/history",
+        "/consumers/new",
+        "/consumers/suspend",
+        "/consumers/resume",
+        "/consumers/revoke",
+        "/keys",
+        "/keys/new",
+        "/keys/suspend",
+        "/keys/resume",
+        "/keys/revoke",
     ];
     let names: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
     assert_eq!(names, BTreeSet::from(known));
@@ -675,18 +686,16 @@ fn the_description_names_what_is_served() {
                 "{} {path} HTTP/1.1\r\nHost: localhost\r\n",
                 method.to_uppercase()
             );
-            // Nothing is asked here; what is asked, `explain.rs`, `health.rs` and `breakers.rs` try.
+            // Nothing is asked here; what is asked, `explain.rs`, `health.rs`, `breakers.rs` and `keys.rs` try.
             let asks = [
                 "/explain",
                 "/upstreams/drain",
                 "/upstreams/resume",
                 "/breakers/set",
             ];
-            let status = if asks.contains(&path.as_str()) {
-                400
-            } else {
-                200
-            };
+            let callers = path.starts_with("/consumers/") || path.starts_with("/keys/");
+            let asks = asks.contains(&path.as_str()) || callers && method == "post";
+            let status = if asks { 400 } else { 200 };
             assert_eq!(ask_socket(gateway.dir(), &request).0, status, "{request}");
         }
     }

@@ -59,6 +59,7 @@ examples! {
     headers,
     health,
     interpolation,
+    keys,
     lifecycle,
     limits,
     listeners,
@@ -583,6 +584,35 @@ mod exercises {
         ask(&gateway, "/orders/7", &[("X-Api-Key", "old-partner-key")]).expect(403);
         assert_eq!(text(&gateway, "/menus", &[]), "orders");
         assert_eq!(orders.last().header("x-served-for"), Some("guest"));
+    }
+
+    pub(super) fn keys(example: Example) {
+        let (orders, folder) = (named("orders"), tempfile::tempdir().unwrap());
+        let socket = folder.path().join("admin.sock");
+        let example = example
+            .target(3001, &orders)
+            .env("ADMIN_SOCKET", socket.to_str().unwrap())
+            .env(
+                "STATE_FOLDER",
+                folder.path().join("state").to_str().unwrap(),
+            );
+        let gateway = example.start();
+        let made = |args: &[&str]| {
+            let at = ["--admin", socket.to_str().unwrap()];
+            let output = run_cli(&[args, &at].concat(), gateway.dir());
+            assert_eq!(output.code, 0, "{}", output.stderr);
+            output.stdout.trim_end().to_owned()
+        };
+        ask(&gateway, "/orders/7", &[]).expect(401);
+        made(&["consumers", "new", "acme"]);
+        for consumer in ["acme", "courier"] {
+            let key = made(&["keys", "new", consumer]);
+            let shown = [("X-Api-Key", key.as_str())];
+            assert_eq!(text(&gateway, "/orders/7", &shown), "orders");
+            assert_eq!(orders.last().header("x-served-for"), Some(consumer));
+            made(&["consumers", "suspend", consumer]);
+            ask(&gateway, "/orders/7", &shown).expect(403);
+        }
     }
 
     pub(super) fn credentials(example: Example) {

@@ -30,6 +30,7 @@ mod hedging;
 mod hostile;
 mod http2;
 mod idle;
+mod keys;
 mod limits;
 mod listeners;
 mod mission;

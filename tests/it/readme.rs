@@ -269,7 +269,7 @@ fn every_command_is_described() {
         );
         count += 1;
     }
-    assert_eq!(count, 15, "{verbs}");
+    assert_eq!(count, 17, "{verbs}");
 }
 
 #[test]

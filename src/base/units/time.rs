@@ -110,6 +110,12 @@ impl fmt::Display for Span {
 pub struct Date(i64);
 
 impl Date {
+    /// The date so many milliseconds after 1970-01-01 UTC.
+    #[must_use]
+    pub const fn from_unix_millis(millis: i64) -> Self {
+        Self(millis)
+    }
+
     /// Milliseconds since 1970-01-01 UTC, as [`crate::base::clock::Clock::unix_millis`] gives them.
     #[must_use]
     pub const fn unix_millis(self) -> i64 {

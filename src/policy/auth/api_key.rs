@@ -113,12 +113,10 @@ impl ApiKey {
         if key.is_empty() || key.len() > KEY_BYTES_MAX {
             return Finding::Refused("this is no key");
         }
-        let Some(found) = known.by_key(&Digest::of(key.as_bytes())) else {
-            return Finding::Refused("the key is not known");
-        };
-        if found.expires.is_some_and(|until| ex.unix_millis >= until) {
-            return Finding::Refused("the key is expired");
+        let digest = Digest::of(key.as_bytes());
+        match known.by_key(&digest) {
+            Some(found) => found.look(ex, known),
+            None => known.kept(&key, &digest, ex),
         }
-        known.admit(found.identity.clone())
     }
 }

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value as Json};
 
 use super::finding::Finding;
+use super::register::Register;
 use super::rules::{Identify, Rules};
 use crate::base::digest::Digest;
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::units::Date;
-use crate::exchange::{Consumer, Identity};
+use crate::exchange::{Consumer, Exchange, Identity};
 use crate::tls::ClientCertificate;
 
 /// So many keys may one consumer have.
@@ -59,12 +60,38 @@ pub(super) struct Key {
     pub(super) expires: Option<i64>,
 }
 
+impl Key {
+    /// The key of this digest, which is `consumer`'s.
+    pub(super) fn new(digest: &Digest, consumer: &Arc<Consumer>, expires: Option<Date>) -> Self {
+        let identity = Identity {
+            method: "api_key",
+            subject: Some((*consumer.name).into()),
+            consumer: Some(Arc::clone(consumer)),
+            credential: digest.short().into(),
+            ..Identity::default()
+        };
+        Self {
+            identity: Arc::new(identity),
+            expires: expires.map(Date::unix_millis),
+        }
+    }
+
+    /// Whose it is, unless it is expired.
+    pub(super) fn look(&self, ex: &Exchange, known: &Consumers) -> Finding {
+        if self.expires.is_some_and(|until| ex.unix_millis >= until) {
+            return Finding::Refused("the key is expired");
+        }
+        known.admit(Arc::clone(&self.identity))
+    }
+}
+
 /// Everybody who is known.
 #[derive(Debug, Default)]
 pub struct Consumers {
     by_name: HashMap<Box<str>, Arc<Consumer>>,
     by_key: HashMap<Digest, Key>,
     rules: Rules,
+    register: Option<Register>,
 }
 
 impl ConsumerSpec {
@@ -135,17 +162,7 @@ impl Consumers {
             };
             return problems.push(problem);
         };
-        let identity = Identity {
-            method: "api_key",
-            subject: Some((*consumer.name).into()),
-            consumer: Some(Arc::clone(consumer)),
-            credential: digest.short().into(),
-            ..Identity::default()
-        };
-        let key = Key {
-            identity: Arc::new(identity),
-            expires: spec.expires.map(Date::unix_millis),
-        };
+        let key = Key::new(&digest, consumer, spec.expires);
         if self.by_key.insert(digest, key).is_some() {
             let problem = Problem::error("E061", place, "this key is somebody's already");
             problems.push(problem.hint("a credential is one consumer's, and stands there once"));
@@ -184,6 +201,24 @@ impl Consumers {
 
     pub(super) fn of_user(&self, user: &str) -> Option<&Arc<Consumer>> {
         self.rules.of_user(user)
+    }
+
+    /// The keys of the config.
+    pub(super) fn keys(&self) -> impl Iterator<Item = (&Digest, &Key)> {
+        self.by_key.iter()
+    }
+
+    /// Adds those who are made at run time.
+    #[must_use]
+    pub fn with_register(mut self, register: Option<Register>) -> Self {
+        self.register = register;
+        self
+    }
+
+    /// Those who are made at run time; none = nobody is.
+    #[must_use]
+    pub const fn register(&self) -> Option<&Register> {
+        self.register.as_ref()
     }
 
     /// Lets somebody in whose credential holds, unless they are suspended.

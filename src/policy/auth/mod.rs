@@ -9,6 +9,7 @@ mod client_cert;
 mod consumers;
 mod finding;
 mod jwt;
+mod register;
 mod rules;
 
 use std::borrow::Cow;
@@ -19,6 +20,7 @@ pub use authenticator::{Authenticator, AuthenticatorSpec, Means};
 pub use consumers::{ConsumerSpec, Consumers};
 use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
+pub use register::{KeysSpec, Register};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
@@ -118,6 +120,8 @@ pub struct Auth {
     wanted: Wanted,
     methods: Box<[Arc<Authenticator>]>,
     anonymous: Option<Arc<Identity>>,
+    /// Who says whether somebody known is let in.
+    consumers: Arc<Consumers>,
     /// What the upstream does not get.
     removed: Box<[Carrier]>,
 }
@@ -168,6 +172,11 @@ impl Spec {
             wanted,
             methods: methods.into(),
             anonymous,
+            consumers: env
+                .names
+                .get::<Arc<Consumers>>("")
+                .cloned()
+                .unwrap_or_default(),
             removed: removed.into(),
         })
     }
@@ -215,17 +224,13 @@ impl Auth {
     ) -> Result<Verdict, Fault> {
         match outcome {
             Outcome::Known(identity) => {
-                ex.identity = Some(identity);
+                self.admit(identity, ex)?;
                 carrier::remove(&self.removed, head, ex);
                 Ok(Verdict::Continue)
             }
             Outcome::Nobody => match &self.anonymous {
-                Some(nobody) if nobody.consumer.as_ref().is_some_and(|it| it.suspended) => {
-                    ex.refusal = Some(SUSPENDED);
-                    Err(Fault::Forbidden)
-                }
                 Some(nobody) => {
-                    ex.identity = Some(Arc::clone(nobody));
+                    self.admit(Arc::clone(nobody), ex)?;
                     Ok(Verdict::Continue)
                 }
                 None => Err(self.refuse("no credential is shown", head, ex)),
@@ -239,6 +244,20 @@ impl Auth {
             Outcome::Unavailable(why) => {
                 ex.refusal = Some(why);
                 Err(Fault::AuthUnavailable)
+            }
+        }
+    }
+
+    /// Lets somebody in who is known, unless they are suspended, or nobody can say whether they are.
+    fn admit(&self, identity: Arc<Identity>, ex: &mut Exchange) -> Result<(), Fault> {
+        match self.consumers.bars(&identity, ex) {
+            None => {
+                ex.identity = Some(identity);
+                Ok(())
+            }
+            Some((why, fault)) => {
+                ex.refusal = Some(why);
+                Err(fault)
             }
         }
     }
