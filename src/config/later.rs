@@ -37,6 +37,8 @@ pub(super) enum Part {
     Consumer,
     /// `identity` of a route.
     Identity,
+    /// `ext_authz` of an authenticator.
+    ExtAuthz,
 }
 
 const DOCUMENT: &[&str] = &[
@@ -97,15 +99,10 @@ const OVERRIDE: &[&str] = &[
     "partial",
 ];
 const ASKER: &[&str] = &[];
-const AUTHENTICATOR: &[&str] = &[
-    "introspection",
-    "forward",
-    "ext_authz",
-    "signature",
-    "function",
-];
+const AUTHENTICATOR: &[&str] = &["signature", "function"];
 const CONSUMER: &[&str] = &["plan"];
 const IDENTITY: &[&str] = &["token"];
+const EXT_AUTHZ: &[&str] = &["body"];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -129,6 +126,7 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Authenticator => AUTHENTICATOR,
         Part::Consumer => CONSUMER,
         Part::Identity => IDENTITY,
+        Part::ExtAuthz => EXT_AUTHZ,
     }
 }
 

@@ -54,6 +54,7 @@ const PLAIN: &[&[&str]] = &[
         "secret_access_key",
     ],
     &["upstreams", "*", "credentials", "sigv4", "session_token"],
+    &["authenticators", "*", "introspection", "client_secret"],
 ];
 
 /// Where each secret comes from, by its place: `config show` prints that instead of it.

@@ -7,7 +7,7 @@ use crate::base::task::TaskGuard;
 use crate::config::document::Document;
 use crate::link::Names;
 use crate::policy::Specs;
-use crate::policy::auth::{Authenticator, Consumers, Means, RefusedAuthenticator};
+use crate::policy::auth::{Authenticator, Consumers, Means, References, RefusedAuthenticator};
 use crate::telemetry::Telemetry;
 
 /// Everything that says who is calling.
@@ -21,7 +21,7 @@ pub struct Authentication {
 
 impl Authentication {
     /// Compiles both; mistakes are reported.
-    pub(super) fn compile(document: &Document, problems: &mut Problems) -> Self {
+    pub(super) fn compile(document: &Document, names: &Names, problems: &mut Problems) -> Self {
         let mut consumers = Consumers::default();
         for item in &document.consumers {
             consumers.add(&item.name, &item.spec, &item.place, problems);
@@ -29,8 +29,12 @@ impl Authentication {
         let consumers = Arc::new(consumers);
         let mut authenticators = Vec::with_capacity(document.authenticators.len());
         for item in &document.authenticators {
-            let known = (&consumers, &document.files);
-            let made = item.spec.compile(&item.name, &item.place, known, problems);
+            let refer = References {
+                consumers: &consumers,
+                files: &document.files,
+                names,
+            };
+            let made = item.spec.compile(&item.name, &item.place, refer, problems);
             authenticators.extend(made.map(Arc::new));
         }
         unused(document, problems);

@@ -285,6 +285,7 @@ fn tokens_of_an_issuer_are_believed_in_each_algorithm() {
 }
 
 /// Each is a token that somebody, somewhere, has believed: the rows that have this in their name.
+#[expect(clippy::too_many_lines, reason = "it is one table")]
 fn are_refused(row: &str) {
     let (rsa, ec) = (Signer::rsa("r"), Signer::ec("e"));
     let (provider, origin) = (Provider::start(&[&rsa, &ec]), Origin::echo());

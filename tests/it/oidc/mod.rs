@@ -2,6 +2,7 @@
 //! gone.
 #![expect(
     clippy::unwrap_used,
+    clippy::indexing_slicing,
     clippy::disallowed_methods,
     reason = "a test stops at the first thing that is not as expected"
 )]
