@@ -16,14 +16,16 @@ mod run;
 mod scripted;
 mod wire;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+pub use self::http::Http;
+use ::http::HeaderMap;
 pub use again::{Attempted, is_repeatable};
 pub use attempt::{changes_nothing, nobody_free, nobody_there, outcome_of};
 use bytes::Bytes;
 pub use errors::{Failed, fault_of};
-pub use http::Http;
 pub use last_good::{Forgetful, LastGood};
 pub use outside::{Meters, Outside};
 pub use passage::{Ended, Held, Passage};
@@ -50,11 +52,15 @@ pub struct Answer {
     pub head: ResponseHead,
     /// Its body.
     pub body: Bytes,
+    /// What came behind the body, where somebody has to know: of gRPC.
+    pub trailers: Option<Box<HeaderMap>>,
 }
 
 /// Within what a call has to come to its end.
 #[derive(Clone, Copy)]
 pub struct Terms<'a> {
+    /// Whether no client gets the answer.
+    pub ours: bool,
     /// How long its steps may take.
     pub times: Timeouts,
     /// What its target is chosen by.
@@ -100,6 +106,8 @@ pub enum Transport<'a> {
     Http(&'a Http),
     /// Not at all: what the upstream would say is written down. Ready at once, and without a clock.
     Scripted(&'a Scripted),
+    /// The same for several upstreams, by name; of others nobody knows anything.
+    Each(&'a BTreeMap<String, Scripted>),
 }
 
 impl Transport<'_> {
@@ -117,6 +125,10 @@ impl Transport<'_> {
         match self {
             Self::Http(http) => http.call(upstream, request, terms, exchange).await,
             Self::Scripted(scripted) => scripted.call(upstream, request, terms, exchange),
+            Self::Each(all) => match all.get(&**upstream.name()) {
+                Some(scripted) => scripted.call(upstream, request, terms, exchange),
+                None => Err(Failed::new(Fault::NoTarget, "nobody is asked")),
+            },
         }
     }
 }

@@ -1,8 +1,11 @@
 //! What a policy that has to ask somebody may use: calls through upstreams, counted like any other.
 
-use super::{Answer, Failed, Meter, Request, Terms, Transport};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method};
+
+use super::{Answer, Failed, Meter, Remote, Request, Terms, Transport};
 use crate::base::forwarded::Scheme;
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Fault};
 use crate::upstream::{Ask, Timeouts, Upstream};
 
 /// Finds what counts the attempts at an upstream.
@@ -30,6 +33,25 @@ impl<'a> Outside<'a> {
         Self { transport, meters }
     }
 
+    /// Asks what stands at a URL of the config; the answer's body may have so many bytes at most.
+    ///
+    /// # Errors
+    /// Why there is no answer; also where nobody is asked at all.
+    pub async fn ask(
+        &self,
+        remote: &Remote,
+        question: (Method, Bytes),
+        headers: &[(HeaderName, HeaderValue)],
+        answer_max: u64,
+    ) -> Result<Answer, Failed> {
+        match &self.transport {
+            Transport::Http(http) => remote.ask(http, question, headers, answer_max).await,
+            Transport::Scripted(_) | Transport::Each(_) => {
+                Err(Failed::new(Fault::NoTarget, "nobody is asked"))
+            }
+        }
+    }
+
     /// Makes one call through `upstream` of the plan, within `times`; its answer may have so many bytes at most. What
     /// the request itself is sent to later is not touched by it.
     ///
@@ -45,6 +67,7 @@ impl<'a> Outside<'a> {
         let now = tokio::time::Instant::now().into_std();
         let mut own = Exchange::new(now, 0, Scheme::Https);
         let terms = Terms {
+            ours: true,
             times,
             since: own.started,
             answer_max,

@@ -157,6 +157,7 @@ impl Remote {
         let now = tokio::time::Instant::now().into_std();
         let mut exchange = Exchange::new(now, 0, Scheme::Https);
         let terms = Terms {
+            ours: true,
             times: Timeouts {
                 connect: CONNECT_MAX,
                 first_byte: PATIENCE,

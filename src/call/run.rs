@@ -8,9 +8,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::Method;
 use http::header::CONTENT_LENGTH;
 use http::uri::Scheme;
+use http::{HeaderMap, Method};
 use pingora::Result as Outcome;
 use pingora::connectors::http::Connector;
 use pingora::protocols::http::client::HttpSession;
@@ -22,7 +22,7 @@ use super::attempt::Attempt;
 use super::dues::{Dues, until};
 use super::scripted::{refused, too_large};
 use super::{Answer, Failed, Held, Passage, Request, Terms, wire};
-use crate::exchange::{Fault, ResponseHead, Upgrade, check_answer};
+use crate::exchange::{Fault, ResponseHead, Upgrade, check_answer, check_own_answer, is_grpc};
 use crate::upstream::{Picked, Upstream, check_proof};
 
 /// How long a write may take: a target that takes nothing may have answered all the same.
@@ -210,7 +210,10 @@ async fn ask(
     let sent = until(due, send(session, peer, errand.request, attempt.number)).await;
     let silence = Instant::now() + errand.terms.times.first_byte;
     let whole = sent.is_ok();
-    let head = match (read_head(session, due.min(silence)).await, sent) {
+    let head = match (
+        read_head(session, due.min(silence), errand.terms).await,
+        sent,
+    ) {
         // It may have answered before it took everything.
         (Ok(head), _) => head,
         (Err(_), Err(unsent)) => return Err(unsent),
@@ -227,13 +230,13 @@ impl Headed<'_> {
         connector: &Connector,
         errand: &Errand<'_>,
     ) -> Result<Answer, Failed> {
-        let body = if errand.request.head.method == Method::HEAD {
-            Ok(Bytes::new())
+        let rest = if errand.request.head.method == Method::HEAD {
+            Ok((Bytes::new(), None))
         } else {
-            read_body(&mut self.session, &self.head, errand).await
+            read_rest(&mut self.session, &self.head, errand).await
         };
-        let body = match body {
-            Ok(body) => body,
+        let (body, trailers) = match rest {
+            Ok(rest) => rest,
             Err(failed) => {
                 self.attempt.failed(failed.fault);
                 return Err(failed);
@@ -246,7 +249,11 @@ impl Headed<'_> {
             released.await;
         }
         let head = self.head;
-        Ok(Answer { head, body })
+        Ok(Answer {
+            head,
+            body,
+            trailers: trailers.map(Box::new),
+        })
     }
 }
 
@@ -291,17 +298,42 @@ fn scheme(peer: &HttpPeer) -> Scheme {
 }
 
 /// The head of the answer, behind whatever comes before it.
-async fn read_head(session: &mut HttpSession, due: Instant) -> Result<ResponseHead, Failed> {
+async fn read_head(
+    session: &mut HttpSession,
+    due: Instant,
+    terms: &Terms<'_>,
+) -> Result<ResponseHead, Failed> {
     let mut interim = 0;
     loop {
         until(due, session.read_response_header()).await?;
         let head = session.response_header();
         let mut head = head.ok_or_else(|| refused("no head"))?.clone();
-        check_answer(&mut head, Upgrade::None, &mut interim).map_err(refused)?;
+        let checked = match terms.ours {
+            true => check_own_answer(&mut head, Upgrade::None, &mut interim),
+            false => check_answer(&mut head, Upgrade::None, &mut interim),
+        };
+        checked.map_err(refused)?;
         if !head.status.is_informational() {
             return Ok(head);
         }
     }
+}
+
+/// The body of the answer, and what stands behind it where that is an answer of gRPC.
+async fn read_rest(
+    session: &mut HttpSession,
+    head: &ResponseHead,
+    errand: &Errand<'_>,
+) -> Result<(Bytes, Option<HeaderMap>), Failed> {
+    let body = read_body(session, head, errand).await?;
+    let trailers = match session {
+        HttpSession::H2(stream) if is_grpc(&head.headers) => {
+            let due = errand.dues.of_piece(errand.terms);
+            until(due, stream.read_trailers()).await?
+        }
+        HttpSession::H1(_) | HttpSession::H2(_) | HttpSession::Custom(()) => None,
+    };
+    Ok((body, trailers))
 }
 
 /// The whole body of the answer.

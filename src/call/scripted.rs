@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::{Answer, Attempted, Failed, Request, Terms, is_repeatable};
-use crate::exchange::{Exchange, Fault, ResponseHead, Upgrade, check_answer};
+use crate::exchange::{Exchange, Fault, ResponseHead, Upgrade, check_answer, check_own_answer};
 use crate::upstream::{Again, Fared, Tries, Upstream};
 
 /// What an upstream would say.
@@ -88,12 +88,20 @@ impl Scripted {
             return Err(Failed::new(fault, "as it is written"));
         }
         let mut head = self.head.clone();
-        check_answer(&mut head, Upgrade::None, &mut 0).map_err(refused)?;
+        let checked = match terms.ours {
+            true => check_own_answer(&mut head, Upgrade::None, &mut 0),
+            false => check_answer(&mut head, Upgrade::None, &mut 0),
+        };
+        checked.map_err(refused)?;
         if self.body.len() as u64 > terms.answer_max {
             return Err(too_large());
         }
         let body = self.body.clone();
-        Ok(Answer { head, body })
+        Ok(Answer {
+            head,
+            body,
+            trailers: None,
+        })
     }
 }
 

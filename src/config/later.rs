@@ -39,6 +39,8 @@ pub(super) enum Part {
     Identity,
     /// One of `stores`.
     Store,
+    /// `ext_authz` of an authenticator.
+    ExtAuthz,
 }
 
 const DOCUMENT: &[&str] = &[
@@ -97,16 +99,11 @@ const OVERRIDE: &[&str] = &[
     "partial",
 ];
 const ASKER: &[&str] = &[];
-const AUTHENTICATOR: &[&str] = &[
-    "introspection",
-    "forward",
-    "ext_authz",
-    "signature",
-    "function",
-];
+const AUTHENTICATOR: &[&str] = &["signature", "function"];
 const CONSUMER: &[&str] = &["plan"];
 const IDENTITY: &[&str] = &["token"];
 const STORE: &[&str] = &[];
+const EXT_AUTHZ: &[&str] = &["body"];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -131,6 +128,7 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Consumer => CONSUMER,
         Part::Identity => IDENTITY,
         Part::Store => STORE,
+        Part::ExtAuthz => EXT_AUTHZ,
     }
 }
 

@@ -56,6 +56,7 @@ const PLAIN: &[&[&str]] = &[
     ],
     &["upstreams", "*", "credentials", "sigv4", "session_token"],
     &["upstreams", "*", "sticky", "secret"],
+    &["authenticators", "*", "introspection", "client_secret"],
 ];
 
 /// What stands for a secret that was not read: nothing runs with it, but what it may be is no second mistake.

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::document::{Action, Route};
+use super::document::{Action, Named, Route};
 use super::tree::{Node, Origin, Value};
 use super::{Loaded, referenced, veil};
 use crate::base::problem::{Place, Step};
@@ -37,7 +37,7 @@ pub fn show(loaded: &Loaded) -> Json {
         out.insert("defaults".to_owned(), json!({ "routes": defaults }));
     }
     let authenticators = document.authenticators.iter();
-    let authenticators = authenticators.map(|item| (item.name.clone(), to_json(&item.spec)));
+    let authenticators = authenticators.map(|item| veiled(item, loaded));
     let consumers = document.consumers.iter();
     let consumers = consumers.map(|item| (item.name.clone(), to_json(&item.spec)));
     for (key, items) in [
@@ -57,13 +57,8 @@ pub fn show(loaded: &Loaded) -> Json {
         "environments".to_owned(),
         Json::Object(environments.collect()),
     );
-    let upstreams = document.upstreams.iter().map(|item| {
-        let mut json = to_json(&item.spec);
-        if let Some(node) = loaded.tree.at(&item.place) {
-            hide(&mut json, node, &item.place, loaded);
-        }
-        (item.name.clone(), json)
-    });
+    let upstreams = document.upstreams.iter();
+    let upstreams = upstreams.map(|item| veiled(item, loaded));
     out.insert("upstreams".to_owned(), Json::Object(upstreams.collect()));
     let routes = document.routes.iter().map(|item| route(item, loaded));
     out.insert("routes".to_owned(), routes.collect());
@@ -171,6 +166,15 @@ fn clauses(specs: &Specs, place: &Place, loaded: &Loaded) -> Map<String, Json> {
         }
     }
     shown
+}
+
+/// An item by its name, without its secrets.
+fn veiled<T: serde::Serialize>(item: &Named<T>, loaded: &Loaded) -> (String, Json) {
+    let mut json = to_json(&item.spec);
+    if let Some(node) = loaded.tree.at(&item.place) {
+        hide(&mut json, node, &item.place, loaded);
+    }
+    (item.name.clone(), json)
 }
 
 /// Puts where it comes from in the place of what came from where secrets are, and of what a variable put where a secret

@@ -63,6 +63,22 @@ pub fn check(
     upgrade: Upgrade,
     interim: &mut u8,
 ) -> Result<(), &'static str> {
+    check_own(head, upgrade, interim)?;
+    let names = head.headers.keys();
+    let about_users = names.filter(|name| name.as_str().starts_with("x-user-"));
+    let about_users: SmallVec<[HeaderName; 4]> = about_users.cloned().collect();
+    for name in &about_users {
+        head.remove(name);
+    }
+    Ok(())
+}
+
+/// The same for an answer that no client gets: what it says of users stays.
+pub fn check_own(
+    head: &mut ResponseHead,
+    upgrade: Upgrade,
+    interim: &mut u8,
+) -> Result<(), &'static str> {
     let status = head.status.as_u16();
     if status == 101 {
         if upgrade == Upgrade::None {
@@ -117,7 +133,7 @@ fn strip(head: &mut ResponseHead) {
     }
     let telltale = |name: &&HeaderName| {
         let name = name.as_str();
-        HOP_BY_HOP.contains(&name) || TELLTALES.contains(&name) || name.starts_with("x-user-")
+        HOP_BY_HOP.contains(&name) || TELLTALES.contains(&name)
     };
     gone.extend(head.headers.keys().filter(telltale).cloned());
     if !upgraded {

@@ -14,6 +14,7 @@ mod id;
 mod identity;
 mod key;
 mod meaning;
+mod ours;
 mod page;
 mod path_back;
 mod query;
@@ -29,7 +30,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use answer_head::{DIGESTS, Upgrade, check as check_answer, weaken};
+pub use answer_head::{
+    DIGESTS, Upgrade, check as check_answer, check_own as check_own_answer, weaken,
+};
 pub use careful::Careful;
 pub use edits::{Edit, HeaderEdits, Headers};
 pub use events::{Decision, Event, Events, Step};
@@ -44,6 +47,7 @@ pub use id::RequestId;
 pub use identity::{Consumer, Identity};
 pub use key::key_hash;
 pub use meaning::Meaning;
+pub use ours::is_ours;
 pub use page::{Reader, preflight_for};
 pub use path_back::{PathBack, Piece};
 pub use pingora::http::{RequestHeader as RequestHead, ResponseHeader as ResponseHead};

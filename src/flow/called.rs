@@ -82,7 +82,9 @@ pub fn to_client(
     answer: Answer,
     exchange: &mut Exchange,
 ) -> Result<(ResponseHead, Bytes), Fault> {
-    let Answer { mut head, mut body } = answer;
+    let Answer {
+        mut head, mut body, ..
+    } = answer;
     let chain = &route(plan, exchange).ok_or(Fault::Internal)?.chain;
     if let Some(changes) = chain.response_body() {
         let facts = Facts {

@@ -199,7 +199,12 @@ routes:
         ) -> Option<(Answer, Duration)> {
             let head = ResponseHead::build(200, None).unwrap();
             let body = Bytes::from_static(b"old");
-            (self.0 <= age_max).then_some((Answer { head, body }, self.0))
+            let answer = Answer {
+                head,
+                body,
+                trailers: None,
+            };
+            (self.0 <= age_max).then_some((answer, self.0))
         }
     }
 

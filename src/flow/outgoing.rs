@@ -4,7 +4,7 @@ use http::header::{EXPECT, FORWARDED, HOST, HeaderName, MAX_FORWARDS, TRANSFER_E
 use http::{HeaderValue, Uri, Version};
 use smallvec::SmallVec;
 
-use crate::exchange::{Exchange, Fault, Headers, RequestHead};
+use crate::exchange::{Exchange, Fault, Headers, RequestHead, is_ours};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -20,48 +20,6 @@ const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain
 
 /// How often the request was sent, this time included; only where it was sent before.
 const ATTEMPT: HeaderName = HeaderName::from_static("x-attempt");
-
-/// Headers that only a gateway may write: upstreams take them for the truth.
-const OURS: &[&str] = &[
-    "forwarded",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "x-originating-ip",
-    "x-remote-ip",
-    "x-remote-addr",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "fastly-client-ip",
-    "x-original-url",
-    "x-original-host",
-    "x-rewrite-url",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-request-id",
-    "x-attempt",
-    "x-host",
-    "client-cert",
-    "client-cert-chain",
-    "x-ssl-client-cert",
-    "x-client-cert",
-    "x-client-verify",
-    "x-remote-user",
-    "remote-user",
-    "x-anonymous-consumer",
-];
-
-/// The same by their beginning.
-const OUR_PREFIXES: &[&str] = &[
-    "x-forwarded-",
-    "x-user-",
-    "x-consumer-",
-    "x-auth-request-",
-    "x-authenticated-",
-    "x-credential-",
-    "x-ssl-client-",
-];
 
 /// Most lines of ours are shorter.
 const LINE_BYTES: usize = 128;
@@ -90,18 +48,6 @@ pub fn write(head: &mut RequestHead, via: &str, exchange: &Exchange) -> Result<(
     }
     exchange.to_upstream.headers.apply(head);
     Ok(())
-}
-
-fn is_ours(name: &str) -> bool {
-    // Most headers begin with another letter than any of ours.
-    matches!(
-        name.as_bytes().first(),
-        Some(b'c' | b'f' | b'r' | b't' | b'x')
-    ) && is_listed(name)
-}
-
-fn is_listed(name: &str) -> bool {
-    OUR_PREFIXES.iter().any(|prefix| name.starts_with(prefix)) || OURS.contains(&name)
 }
 
 fn strip(head: &mut RequestHead, exchange: &Exchange) {

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::base::clock::Clock;
 use crate::base::control::Question;
-use crate::call::{Answer, Forgetful, Request, Scripted, Terms, Transport};
+use crate::call::{Answer, Forgetful, Outside, Request, Scripted, Terms, Transport};
 use crate::config::request_test::{Asker, Expect, Failure, Given, RequestTest};
 use crate::exchange::{
     Exchange, Fault, Headers, Identity, Mode, RequestHead, RequestId, ResponseHead,
@@ -147,7 +147,11 @@ fn run(
     exchange.framing = framing;
     let mut calls = Vec::new();
     let mut called = None;
-    let answer = match decide(plan, &head, exchange) {
+    let mut next = decide(plan, &head, exchange);
+    if matches!(next, Ok(Next::Ask)) {
+        next = asked_of((plan, given), &head, exchange);
+    }
+    let answer = match next {
         Ok(next @ (Next::Upstream | Next::Call)) => {
             let mut course = Course {
                 next,
@@ -158,7 +162,7 @@ fn run(
             };
             course.answered(plan, &head, exchange)
         }
-        // Nobody is asked: what cannot be known is refused, as it is where nobody answers.
+        // What cannot be known is refused, as it is where nobody answers.
         Ok(Next::Ask) => Err(Fault::AuthUnavailable),
         Ok(Next::Answer(reply)) => of_own(plan, &head, reply, exchange),
         Err(fault) => Err(fault),
@@ -174,6 +178,21 @@ fn run(
         upstream: called,
         calls,
     })
+}
+
+/// What comes of a question, where those who are asked say what is given. Of whom nothing is given, nothing is known.
+fn asked_of(
+    (plan, given): (&Plan, &BTreeMap<String, Given>),
+    head: &RequestHead,
+    exchange: &mut Exchange,
+) -> Result<Next, Fault> {
+    let mut said = BTreeMap::new();
+    for (name, given) in given {
+        said.insert(name.clone(), scripted(given)?);
+    }
+    let outside = Outside::new(Transport::Each(&said), plan);
+    let next = at_once(super::inquire(plan, head, exchange, &outside));
+    next.unwrap_or(Err(Fault::AuthUnavailable))
 }
 
 /// A request on its way through the upstreams that it may go to.
@@ -245,7 +264,7 @@ fn to_client(
     if matches!(next, Next::Call) {
         return super::to_client(plan, asked, answer, exchange);
     }
-    let Answer { mut head, body } = answer;
+    let Answer { mut head, body, .. } = answer;
     super::shape(plan, asked, &mut head, exchange);
     Ok((head, body))
 }
@@ -278,6 +297,7 @@ fn called(
     let nothing = Given::default();
     let scripted = scripted(given.unwrap_or(&nothing))?;
     let terms = Terms {
+        ours: false,
         times: super::timeouts(plan, exchange),
         ask: Ask::default(),
         since: exchange.started,

@@ -36,7 +36,7 @@ pub(super) async fn reply(session: &mut Session, state: &mut State, reply: Reply
 
 /// Sends the last good answer of an upstream, as the policies of the route let the client have it.
 pub(super) async fn stale(session: &mut Session, state: &mut State, last: Answer) -> Result<()> {
-    let Answer { mut head, body } = last;
+    let Answer { mut head, body, .. } = last;
     let asked = session.req_header();
     flow::shape(&state.plan, asked, &mut head, &mut state.exchange);
     head.remove_header(&TRANSFER_ENCODING);

@@ -135,6 +135,7 @@ async fn call(
     // What took the place of an upstream has the time that is its own, unless the route says how long all may take.
     let anew = state.exchange.fallen.is_some() && state.exchange.timeouts.is_none();
     let terms = Terms {
+        ours: false,
         times: flow::timeouts(plan, &state.exchange),
         ask: flow::ask(plan, session.req_header(), &state.exchange),
         since: if anew {

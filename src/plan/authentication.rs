@@ -8,7 +8,9 @@ use crate::base::task::TaskGuard;
 use crate::config::document::{Document, Named};
 use crate::link::Names;
 use crate::policy::Specs;
-use crate::policy::auth::{Authenticator, Consumers, Means, RefusedAuthenticator, Register};
+use crate::policy::auth::{
+    Authenticator, Consumers, Means, References, RefusedAuthenticator, Register,
+};
 use crate::store::{Store, StoreSpec};
 use crate::telemetry::Telemetry;
 
@@ -23,7 +25,7 @@ pub struct Authentication {
 
 impl Authentication {
     /// Compiles both; mistakes are reported.
-    pub(super) fn compile(document: &Document, problems: &mut Problems) -> Self {
+    pub(super) fn compile(document: &Document, names: &Names, problems: &mut Problems) -> Self {
         let mut consumers = Consumers::default();
         for item in &document.consumers {
             consumers.add(&item.name, &item.spec, &item.place, problems);
@@ -31,8 +33,12 @@ impl Authentication {
         let consumers = Arc::new(consumers.with_register(register(document, problems)));
         let mut authenticators = Vec::with_capacity(document.authenticators.len());
         for item in &document.authenticators {
-            let known = (&consumers, &document.files);
-            let made = item.spec.compile(&item.name, &item.place, known, problems);
+            let refer = References {
+                consumers: &consumers,
+                files: &document.files,
+                names,
+            };
+            let made = item.spec.compile(&item.name, &item.place, refer, problems);
             authenticators.extend(made.map(Arc::new));
         }
         unused(document, problems);

@@ -48,8 +48,12 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     let pages = Pages::compile(&document.errors, html, problems);
     let busy = document.runtime.overload.retry_after.duration();
     let pages = Arc::new(pages.busy(busy));
-    let authentication = Authentication::compile(document, problems);
-    let mut compiler = Compiler::new(document, &upstreams, &authentication, problems);
+    let mut names = named(document, &upstreams);
+    let authentication = Authentication::compile(document, &names, problems);
+    authentication.name(document, &mut names);
+    let hidden = Hidden::new(&authentication.hidden(document));
+    names.insert(HIDDEN, hidden);
+    let mut compiler = Compiler::new(document, &upstreams, names, problems);
     addresses::check(document, compiler.problems);
     let matchings = compiler.matchings();
     let environments = compiler.environments();
@@ -94,6 +98,18 @@ fn group(name: &str) -> u64 {
     })
 }
 
+/// The upstreams by name; nothing for one that was refused already.
+fn named(document: &Document, upstreams: &[Arc<Upstream>]) -> Names {
+    let mut names = Names::default();
+    for (item, upstream) in document.upstreams.iter().zip(upstreams) {
+        names.insert(&item.name, UpstreamNamed(Some(Arc::clone(upstream))));
+    }
+    for name in &document.refused.upstreams {
+        names.insert(name, UpstreamNamed(None));
+    }
+    names
+}
+
 type Environments = Vec<(String, String, BTreeMap<usize, usize>)>;
 
 pub(super) struct Compiler<'a> {
@@ -111,7 +127,7 @@ impl<'a> Compiler<'a> {
     fn new(
         document: &'a Document,
         upstreams: &'a [Arc<Upstream>],
-        authentication: &Authentication,
+        mut names: Names,
         problems: &'a mut Problems,
     ) -> Self {
         let by_name = document
@@ -120,16 +136,7 @@ impl<'a> Compiler<'a> {
             .enumerate()
             .map(|(index, item)| (item.name.as_str(), index))
             .collect();
-        let mut names = Names::default();
-        names.insert(HIDDEN, Hidden::new(&authentication.hidden(document)));
-        authentication.name(document, &mut names);
         lists::compile(document, &mut names, problems);
-        for (item, upstream) in document.upstreams.iter().zip(upstreams) {
-            names.insert(&item.name, UpstreamNamed(Some(Arc::clone(upstream))));
-        }
-        for name in &document.refused.upstreams {
-            names.insert(name, UpstreamNamed(None));
-        }
         Self {
             document,
             upstreams,
@@ -150,6 +157,8 @@ impl<'a> Compiler<'a> {
         }
         let fallbacks = self.document.fallbacks();
         used.extend(fallbacks.flat_map(fallback::Spec::upstreams));
+        let asked = self.document.authenticators.iter();
+        used.extend(asked.filter_map(|item| item.spec.upstream()));
         used.extend(
             self.document
                 .environments

@@ -169,6 +169,7 @@ impl Keeper {
         };
         let now = self.clock.instant();
         let terms = Terms {
+            ours: true,
             times: Timeouts {
                 total: Some(ANSWER_MAX),
                 ..Timeouts::default()

@@ -92,6 +92,17 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             "address: \"127.0.0.1:8080\", tls: {{ {PAIR}, client_auth: {{ a.test: {{ ca_file: a.pem{rest} }} }} }}"
         ))
     };
+    let authenticator = |kind: &str| {
+        let auth = route("auth: [u]");
+        format!("{auth}authenticators: {{ u: {{ {kind} }} }}\n")
+    };
+    let issuer =
+        |url: &str| authenticator(&format!("jwt: {{ audiences: [a], issuer: \"{url}\" }}"));
+    let asked = |url: &str, secret: &str| {
+        authenticator(&format!(
+            "introspection: {{ endpoint: \"{url}\", client_id: g, client_secret: {secret} }}"
+        ))
+    };
     // Rule, a config that breaks it, what the finding is at, and one that keeps it.
     let cases = [
         (
@@ -183,6 +194,24 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
                 "targets: [{ url: \"http://10.0.0.1:3000\" }]",
                 "targets: [{ url: \"http://10.0.0.1:3000\" }], credentials: { basic: { username: a, password: { env: HOME } } }",
             ),
+        ),
+        (
+            "A007",
+            issuer("http://id.example.com"),
+            "\"http://id.e",
+            issuer("https://id.example.com"),
+        ),
+        (
+            "A007",
+            asked("http://id.example.com/i", "{ env: HOME }"),
+            "\"http://id.e",
+            asked("http://127.0.0.1:81/i", "{ env: HOME }"),
+        ),
+        (
+            "A001",
+            asked("https://id.example.com/i", "hush"),
+            "hush } } }",
+            asked("https://id.example.com/i", "{ env: HOME }"),
         ),
         (
             "A008",
@@ -426,6 +455,8 @@ fn examples_are_fine_but_for_what_they_show() {
         .arg(dir.path())
         .status();
     assert!(copied.unwrap().success());
+    let secret = dir.path().join("files/auth-secret.txt");
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     // What an example is there to show.
     let shown = [
         ("admin.yaml", "A009"),

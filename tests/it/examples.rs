@@ -37,6 +37,7 @@ examples! {
     admin,
     balancing,
     auth,
+    auth_services,
     authorize,
     bodies,
     body_limits,
@@ -645,6 +646,37 @@ mod exercises {
     fn bearer(with: &serde_json::Value) -> String {
         let claims = tokens::claims("https://id.example.com", with);
         format!("Bearer {}", tokens::signer_of_the_examples().token(&claims))
+    }
+
+    pub(super) fn auth_services(example: Example) {
+        let app = named("app");
+        let issuer = Origin::answer(|request| match request.text().as_str() {
+            "token=good&token_type_hint=access_token" => Reply::json(
+                200,
+                &json!({ "active": true, "sub": "user-7", "scope": "orders:read" }),
+            ),
+            _ => Reply::json(200, &json!({ "active": false })),
+        });
+        let sessions = Origin::answer(|request| match request.header("cookie") {
+            Some("session=7") => Reply::fixed(200, &[("X-User-Id", "user-7")], ""),
+            _ => Reply::fixed(302, &[("Location", "https://id.test/")], ""),
+        });
+        let example = example.with_file("files/auth-secret.txt");
+        let example = example.target(3001, &app).target(3002, &issuer);
+        let gateway = example.target(3003, &sessions).start();
+        for (target, credential, status) in [
+            ("/orders/1", ("Authorization", "Bearer good"), 200),
+            ("/orders/1", ("Authorization", "Bearer bad"), 401),
+            ("/pages/1", ("Cookie", "session=7"), 200),
+            ("/pages/1", ("Cookie", "session=8"), 302),
+            // Nobody is there.
+            ("/machines/1", ("Authorization", "Bearer good"), 503),
+        ] {
+            let before = app.count();
+            ask(&gateway, target, &[credential, ("X-User-Id", "admin")]).expect(status);
+            assert_eq!(app.count() - before, u64::from(status == 200), "{target}");
+            assert_eq!(app.last().header("x-user-id"), Some("user-7"), "{target}");
+        }
     }
 
     pub(super) fn authorize(example: Example) {
@@ -1377,15 +1409,25 @@ mod exercises {
         let backup = named("backup");
         let example = example.target(3001, &orders).target(3002, &restaurants);
         let example = example.target(3003, &backup);
+        let auth = Origin::answer(|_| {
+            Reply::json(
+                200,
+                &json!({ "active": true, "sub": "7", "roles": ["customer"] }),
+            )
+        });
+        let example = example
+            .target(3004, &auth)
+            .with_file("files/auth-secret.txt");
         let gateway = example.with_file("files/error.html").start();
         let host = ("Host", "api.food.example");
         let request = seen(
             &gateway,
             &orders,
             "/orders",
-            &[host, ("Authorization", "t")],
+            &[host, ("Authorization", "Bearer t")],
         );
         assert_eq!(request.header("authorization"), None);
+        assert_eq!(request.header("x-user-id"), Some("7"));
         assert_eq!(
             text(&gateway, "/restaurants/12/menu", &[host]),
             "restaurants"

@@ -1,6 +1,7 @@
 //! The gateway as its users meet it: the real binary, real sockets, a recording origin behind it.
 
 mod access;
+mod asking;
 mod audit;
 mod auth;
 mod balancing;

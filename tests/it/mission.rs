@@ -1,8 +1,6 @@
 //! The mission as one story, told by `conf/examples/food_delivery.yaml`: each sentence is a test as soon as it can pass.
 //!
 //! Sentences still missing, and what they wait for:
-//! - the token is asked of the auth service, and whoever is no `customer` is refused (authentication, authorization)
-//! - the orders service gets the id of the user (authentication)
 //! - 45 of this minute's 100 requests are shown, and the 101st is refused (limits)
 //! - the orders service and its backup are down: the last good answer of this user, marked with its age (cache)
 //! - android, iOS and browser get three shapes of getOrder from one route (views)
@@ -30,6 +28,36 @@ struct Story {
     gateway: Gateway,
     orders: Origin,
     restaurants: Origin,
+    auth: Origin,
+}
+
+/// The auth service: it knows a customer and a cook.
+fn auth_service() -> Origin {
+    Origin::answer(|request| {
+        let text = request.text();
+        let known = |sub: &str, role: &str| {
+            let said = serde_json::json!({ "active": true, "sub": sub, "roles": [role] });
+            Reply::json(200, &said)
+        };
+        match text.split('&').next() {
+            Some("token=customer-7") => known("7", "customer"),
+            Some("token=cook-9") => known("9", "cook"),
+            _ => Reply::json(200, &serde_json::json!({ "active": false })),
+        }
+    })
+}
+
+/// The config of the story, with the files it refers to and its services in place.
+fn told(text: &str, orders: SocketAddr, auth: &Origin) -> Setup {
+    let text = text
+        .replace("127.0.0.1:8080", "127.0.0.1:0")
+        .replace("127.0.0.1:3001", &orders.to_string())
+        .replace("127.0.0.1:3004", &auth.addr().to_string());
+    let page = std::fs::read(folder().join("files/error.html")).unwrap();
+    let secret = std::fs::read(folder().join("files/auth-secret.txt")).unwrap();
+    Setup::new(&text)
+        .file("files/error.html", page)
+        .file("files/auth-secret.txt", secret)
 }
 
 fn served(orders: Origin) -> Story {
@@ -42,15 +70,14 @@ fn served_with(orders: Origin, backup: SocketAddr) -> Story {
     let restaurants = Origin::answer(|_| Reply::ok("menu"));
     let text = std::fs::read_to_string(folder().join("food_delivery.yaml")).unwrap();
     let text = text
-        .replace("127.0.0.1:8080", "127.0.0.1:0")
-        .replace("127.0.0.1:3001", &orders.addr().to_string())
         .replace("127.0.0.1:3002", &restaurants.addr().to_string())
         .replace("127.0.0.1:3003", &backup.to_string());
-    let page = std::fs::read(folder().join("files/error.html")).unwrap();
+    let auth = auth_service();
     Story {
-        gateway: Setup::new(&text).file("files/error.html", page).spawn(),
+        gateway: told(&text, orders.addr(), &auth).spawn(),
         orders,
         restaurants,
+        auth,
     }
 }
 
@@ -101,11 +128,46 @@ fn the_token_stays_here() {
     for target in ["/orders", "/orders/7", "/v0/orders"] {
         story.ask("GET", target, &[TOKEN, cookie, forged], b"");
         let seen = story.orders.last();
-        for name in ["authorization", "cookie", "x-user-id"] {
+        for name in ["authorization", "cookie"] {
             assert_eq!(seen.header(name), None, "{target}");
         }
+        assert_eq!(seen.headers_all("x-user-id"), ["7"], "{target}");
     }
     assert_eq!(story.orders.count(), 3);
+}
+
+#[test]
+fn the_token_is_asked_of_the_auth_service_and_who_is_no_customer_is_refused() {
+    let story = story();
+    let cook = ("Authorization", "Bearer cook-9");
+    let unknown = ("Authorization", "Bearer nobody");
+    for (headers, status) in [
+        (&[TOKEN][..], 200),
+        (&[cook], 403),
+        (&[unknown], 401),
+        (&[], 401),
+        (&[TOKEN], 200),
+    ] {
+        let before = story.orders.count();
+        story.ask("GET", "/orders", headers, b"").expect(status);
+        assert_eq!(story.orders.count() - before, u64::from(status == 200));
+    }
+    // Each of the three was asked about once.
+    assert_eq!(story.auth.count(), 3);
+    let asked = story.auth.requests();
+    assert!(asked.iter().all(|request| request.path == "/introspect"));
+}
+
+#[test]
+fn while_the_auth_service_is_down_nobody_new_comes_in() {
+    let mut story = story();
+    story.ask("GET", "/orders", &[TOKEN], b"").expect(200);
+    story.auth = auth_service();
+    // Whom it knew a moment ago is known.
+    story.ask("GET", "/orders", &[TOKEN], b"").expect(200);
+    let cook = ("Authorization", "Bearer cook-9");
+    story.ask("GET", "/orders", &[cook], b"").expect(503);
+    assert_eq!(story.orders.count(), 2);
 }
 
 #[test]
@@ -182,11 +244,8 @@ fn when_the_orders_service_is_down_the_words_are_friendly() {
     drop(orders);
     // Nobody is at the address any more.
     let text = std::fs::read_to_string(folder().join("food_delivery.yaml")).unwrap();
-    let text = text
-        .replace("127.0.0.1:8080", "127.0.0.1:0")
-        .replace("127.0.0.1:3001", &address.to_string());
-    let page = std::fs::read(folder().join("files/error.html")).unwrap();
-    let gateway = Setup::new(&text).file("files/error.html", page).spawn();
+    let auth = auth_service();
+    let gateway = told(&text, address, &auth).spawn();
     let answer = gateway
         .client()
         .request("GET", "/orders", &[HOST, TOKEN], b"");
@@ -236,13 +295,11 @@ fn old_apps_are_told_that_their_time_ends() {
     let text = std::fs::read_to_string(folder().join("food_delivery.yaml")).unwrap();
     for (sunset, status) in [("2999-03-01", 200), ("2026-10-01", 410)] {
         let orders = Origin::answer(|_| Reply::ok("orders"));
-        let text = text
-            .replace("127.0.0.1:8080", "127.0.0.1:0")
-            .replace("127.0.0.1:3001", &orders.addr().to_string())
-            .replace("sunset: \"2027-03-01\"", &format!("sunset: \"{sunset}\""));
-        let page = std::fs::read(folder().join("files/error.html")).unwrap();
-        let gateway = Setup::new(&text).file("files/error.html", page).spawn();
-        let answer = gateway.client().request("GET", "/v0/orders", &[HOST], b"");
+        let text = text.replace("sunset: \"2027-03-01\"", &format!("sunset: \"{sunset}\""));
+        let auth = auth_service();
+        let gateway = told(&text, orders.addr(), &auth).spawn();
+        let mut client = gateway.client();
+        let answer = client.request("GET", "/v0/orders", &[HOST, TOKEN], b"");
         let links = answer.expect(status).headers_all("link").join(", ");
         assert!(
             links.contains("</orders>; rel=\"successor-version\""),
@@ -275,7 +332,7 @@ fn the_story_passes_its_own_tests() {
     let output = run_cli(&["test", "--config", "food_delivery.yaml"], &folder());
     assert_eq!(output.code, 0, "{}{}", output.stdout, output.stderr);
     assert!(
-        output.stdout.ends_with("9 passed, 0 failed\n"),
+        output.stdout.ends_with("11 passed, 0 failed\n"),
         "{}",
         output.stdout
     );

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Method, Response, StatusCode};
-use jsonwebtoken::{EncodingKey, Header, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use pingora::apps::ServerApp as _;
 use pingora::apps::http_app::{HttpServer, ServeHttp};
 use pingora::protocols::http::ServerSession;
@@ -21,6 +23,47 @@ use crate::base::task::Spawner;
 
 /// How long a token of the sample login is good.
 const TOKEN_SECONDS: i64 = 3600;
+/// What the key of the login is called.
+const KEY_ID: &str = "demo";
+
+/// Signs the tokens of the sample login; new with every start.
+struct Login {
+    key: EncodingKey,
+    /// By which others verify them (RFC 7517).
+    public: Json,
+}
+
+impl Login {
+    fn new() -> Result<Self, openssl::error::ErrorStack> {
+        let key = openssl::pkey::PKey::generate_ed25519()?;
+        let public = URL_SAFE_NO_PAD.encode(key.raw_public_key()?);
+        let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": KEY_ID, "x": public });
+        Ok(Self {
+            key: EncodingKey::from_ed_der(&key.private_key_to_pkcs8()?),
+            public: json!({ "keys": [jwk] }),
+        })
+    }
+
+    /// A signed token (RFC 7519) for a sample customer.
+    fn token(&self) -> (StatusCode, Json) {
+        let now = SystemClock.unix_millis() / 1000;
+        let claims = json!({ "iss": "demo", "aud": "shop", "sub": "7", "name": "Ada", "roles": ["customer"], "iat": now, "exp": now + TOKEN_SECONDS });
+        let header = Header {
+            kid: Some(KEY_ID.to_owned()),
+            ..Header::new(Algorithm::EdDSA)
+        };
+        match encode(&header, &claims, &self.key) {
+            Ok(token) => (
+                StatusCode::OK,
+                json!({ "access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS }),
+            ),
+            Err(_) => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                json!({ "error": "no token" }),
+            ),
+        }
+    }
+}
 
 /// The services, which stop when this is dropped.
 pub(super) struct Services {
@@ -43,6 +86,7 @@ pub(super) fn start() -> std::io::Result<Services> {
         .enable_all()
         .build()?;
     let spawner = Spawner::new(runtime.handle().clone());
+    let login = Arc::new(Login::new()?);
     let mut addresses = Vec::new();
     for kind in [
         Kind::Users,
@@ -52,12 +96,11 @@ pub(super) fn start() -> std::io::Result<Services> {
     ] {
         let listener = runtime.block_on(TcpListener::bind(LOCAL))?;
         addresses.push((kind.name(), listener.local_addr()?));
-        let key = uuid::Uuid::new_v4();
         spawner.detach(accept(
             listener,
             Arc::new(HttpServer::new_app(Service {
                 kind,
-                key: key.into_bytes(),
+                login: Arc::clone(&login),
                 asked: AtomicU64::new(0),
             })),
             spawner.clone(),
@@ -108,8 +151,7 @@ impl Kind {
 
 struct Service {
     kind: Kind,
-    /// Signs the tokens of the sample login; new with every start.
-    key: [u8; 16],
+    login: Arc<Login>,
     /// How often it was asked.
     asked: AtomicU64,
 }
@@ -121,7 +163,13 @@ impl ServeHttp for Service {
         let path: Vec<&str> = head.uri.path().split('/').skip(1).collect();
         let query = head.uri.query().unwrap_or_default();
         let (status, body) = match (self.kind, &head.method, path.as_slice()) {
-            (Kind::Users, &Method::POST, ["internal", "tokens"]) => self.token(),
+            (Kind::Users, &Method::POST, ["internal", "tokens"]) => self.login.token(),
+            (Kind::Users, _, ["internal", "keys"]) => (StatusCode::OK, self.login.public.clone()),
+            (Kind::Users, _, ["v1", "me"]) => {
+                // Nobody but the gateway writes it.
+                let id = head.headers.get("x-user-id");
+                user(id.and_then(|id| id.to_str().ok()).unwrap_or_default())
+            }
             (Kind::Users, _, ["v1", "users", id]) => user(id),
             (Kind::Orders, _, ["orders", ""] | ["orders"]) => (StatusCode::OK, orders(query)),
             (Kind::Orders, _, ["orders", id]) => (StatusCode::OK, order(id, query)),
@@ -136,28 +184,6 @@ impl ServeHttp for Service {
             .header("content-length", body.len())
             .header("x-powered-by", "doorward sample service");
         response.body(body).unwrap_or_default()
-    }
-}
-
-impl Service {
-    /// A signed token (RFC 7519) for a sample customer.
-    fn token(&self) -> (StatusCode, Json) {
-        let now = SystemClock.unix_millis() / 1000;
-        let claims = json!({ "sub": "7", "name": "Ada", "roles": ["customer"], "iat": now, "exp": now + TOKEN_SECONDS });
-        match encode(
-            &Header::default(),
-            &claims,
-            &EncodingKey::from_secret(&self.key),
-        ) {
-            Ok(token) => (
-                StatusCode::OK,
-                json!({ "access_token": token, "token_type": "Bearer", "expires_in": TOKEN_SECONDS }),
-            ),
-            Err(_) => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                json!({ "error": "no token" }),
-            ),
-        }
     }
 }
 

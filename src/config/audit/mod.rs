@@ -1,5 +1,6 @@
 //! Settings that are valid and risky: each rule with its weight, and where a config breaks it.
 
+mod authenticators;
 mod pages;
 mod rules;
 

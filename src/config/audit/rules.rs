@@ -74,6 +74,7 @@ impl Findings<'_> {
         self.secrets();
         self.listeners();
         self.targets();
+        self.authenticators();
         self.admin();
         self.telemetry();
         self.sections();

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,15 +15,22 @@ use super::basic::{self, Basic};
 use super::carrier::Carrier;
 use super::client_cert::{self, ClientCert};
 use super::consumers::Consumers;
+use super::ext_authz::{self, ExtAuthz};
 use super::finding::Finding;
+use super::forward::{self, Forward};
+use super::introspection::{self, Introspection};
 use super::jwt::{self, Jwt};
 use crate::base::clock::SharedClock;
 use crate::base::problem::{Place, Problems};
 use crate::base::task::{Spawner, TaskGuard};
 use crate::call::{Http, Outside};
 use crate::exchange::{Exchange, RequestHead};
+use crate::link::Names;
 use crate::telemetry::Telemetry;
-use crate::upstream::Names;
+use crate::upstream::Names as HostNames;
+
+/// RFC 6750 section 3.1.
+const INVALID_TOKEN: &str = "Bearer realm=\"api\", error=\"invalid_token\"";
 
 impl std::fmt::Debug for Means {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -43,6 +50,12 @@ pub enum AuthenticatorSpec {
     Basic(basic::Spec),
     /// Certificates that clients show.
     ClientCert(client_cert::Spec),
+    /// Tokens that their issuer is asked about.
+    Introspection(introspection::Spec),
+    /// A service that decides, asked by HTTP.
+    Forward(forward::Spec),
+    /// The same, asked by gRPC.
+    ExtAuthz(ext_authz::Spec),
 }
 
 /// What an authenticator finds once somebody was asked.
@@ -66,13 +79,33 @@ enum Kind {
     Jwt(Box<Jwt>),
     Basic(Box<Basic>),
     ClientCert(ClientCert),
+    Introspection(Box<Introspection>),
+    Forward(Box<Forward>),
+    ExtAuthz(Box<ExtAuthz>),
+}
+
+impl std::fmt::Debug for References<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("References").finish_non_exhaustive()
+    }
+}
+
+/// What an authenticator may refer to.
+#[derive(Clone, Copy)]
+pub struct References<'a> {
+    /// Whom it may know.
+    pub consumers: &'a Arc<Consumers>,
+    /// Files, by where they are named.
+    pub files: &'a BTreeMap<Place, Bytes>,
+    /// Upstreams.
+    pub names: &'a Names,
 }
 
 /// What tasks of authenticators need to fetch anything.
 #[derive(Clone)]
 pub struct Means {
     /// Who knows the addresses of names.
-    pub names: Arc<dyn Names>,
+    pub names: Arc<dyn HostNames>,
     /// Starts tasks.
     pub spawner: Spawner,
     /// The time.
@@ -86,69 +119,105 @@ impl AuthenticatorSpec {
     #[must_use]
     pub fn file(&self, place: &Place) -> Option<(Place, String)> {
         match self {
-            Self::ApiKey(_) | Self::ClientCert(_) => None,
             Self::Jwt(spec) => spec.file(&place.key("jwt")),
             Self::Basic(spec) => {
                 let place = place.key("basic").key("htpasswd_file");
                 Some((place, spec.htpasswd_file.clone()))
             }
+            Self::ApiKey(_)
+            | Self::ClientCert(_)
+            | Self::Introspection(_)
+            | Self::Forward(_)
+            | Self::ExtAuthz(_) => None,
         }
     }
 
-    /// Makes the authenticator `name`, which stands at `place`; `files` are those that the config refers to.
+    /// What it asks that is no upstream: its kind, the key that says where, and the URL.
+    #[must_use]
+    pub fn asks(&self) -> Option<(&'static str, &'static str, &str)> {
+        match self {
+            Self::Jwt(spec) => spec.asks().map(|(key, url)| ("jwt", key, url)),
+            Self::Introspection(spec) => Some(("introspection", "endpoint", spec.asks())),
+            Self::ApiKey(_)
+            | Self::ClientCert(_)
+            | Self::Basic(_)
+            | Self::Forward(_)
+            | Self::ExtAuthz(_) => None,
+        }
+    }
+
+    /// The upstream that it asks.
+    #[must_use]
+    pub fn upstream(&self) -> Option<&str> {
+        match self {
+            Self::Forward(spec) => Some(&spec.upstream),
+            Self::ExtAuthz(spec) => Some(&spec.upstream),
+            Self::ApiKey(_)
+            | Self::ClientCert(_)
+            | Self::Introspection(_)
+            | Self::Jwt(_)
+            | Self::Basic(_) => None,
+        }
+    }
+
+    /// Makes the authenticator `name`, which stands at `place`.
     pub fn compile(
         &self,
         name: &str,
         place: &Place,
-        (consumers, files): (&Arc<Consumers>, &BTreeMap<Place, Bytes>),
+        refer: References<'_>,
         problems: &mut Problems,
     ) -> Option<Authenticator> {
-        let (kind, carriers, challenge, invalid) = match self {
+        let bearer = || Some("Bearer realm=\"api\"".to_owned());
+        let (kind, carriers, challenge) = match self {
             Self::ApiKey(spec) => {
                 let kind = spec.compile(&place.key("api_key"), problems)?;
                 let carriers = vec![kind.carrier.clone()];
                 let challenge = kind.challenge.clone();
-                (Kind::ApiKey(kind), carriers, Some(challenge), None)
+                (Kind::ApiKey(kind), carriers, Some(challenge))
             }
             Self::Jwt(spec) => {
-                let kind = spec.compile(&place.key("jwt"), files, problems)?;
+                let kind = spec.compile(&place.key("jwt"), refer.files, problems)?;
                 let carriers = kind.carriers.clone();
-                let invalid = "Bearer realm=\"api\", error=\"invalid_token\"".to_owned();
-                let challenge = "Bearer realm=\"api\"".to_owned();
-                (
-                    Kind::Jwt(Box::new(kind)),
-                    carriers,
-                    Some(challenge),
-                    Some(invalid),
-                )
+                (Kind::Jwt(Box::new(kind)), carriers, bearer())
+            }
+            Self::Introspection(spec) => {
+                let kind = spec.compile(&place.key("introspection"), problems)?;
+                let carriers = kind.carriers.clone();
+                (Kind::Introspection(Box::new(kind)), carriers, bearer())
             }
             Self::Basic(spec) => {
                 let at = self.file(place);
-                let file = at.and_then(|(at, _)| files.get(&at));
+                let file = at.and_then(|(at, _)| refer.files.get(&at));
                 let kind = spec.compile(&place.key("basic"), file, problems)?;
                 let challenge = Basic::CHALLENGE.to_owned();
-                (
-                    Kind::Basic(Box::new(kind)),
-                    vec![Basic::CARRIER],
-                    Some(challenge),
-                    None,
-                )
+                let kind = Kind::Basic(Box::new(kind));
+                (kind, vec![Basic::CARRIER], Some(challenge))
             }
             Self::ClientCert(spec) => {
-                let kind = ClientCert {
-                    part: spec.identity,
-                };
-                (Kind::ClientCert(kind), Vec::new(), None, None)
+                let part = spec.identity;
+                (Kind::ClientCert(ClientCert { part }), Vec::new(), None)
+            }
+            Self::Forward(spec) => {
+                let kind = spec.compile(&place.key("forward"), refer.names, problems)?;
+                let carriers = kind.carriers();
+                (Kind::Forward(Box::new(kind)), carriers, None)
+            }
+            Self::ExtAuthz(spec) => {
+                let kind = spec.compile(&place.key("ext_authz"), refer.names, problems)?;
+                let carriers = vec![ExtAuthz::CARRIER];
+                (Kind::ExtAuthz(Box::new(kind)), carriers, None)
             }
         };
-        let header = |text: Option<String>| HeaderValue::try_from(text?).ok();
+        let invalid = matches!(kind, Kind::Jwt(_) | Kind::Introspection(_))
+            .then_some(HeaderValue::from_static(INVALID_TOKEN));
         Some(Authenticator {
             name: name.into(),
             kind,
-            consumers: Arc::clone(consumers),
+            consumers: Arc::clone(refer.consumers),
             carriers: carriers.into(),
-            challenge: header(challenge),
-            invalid: header(invalid),
+            challenge: challenge.and_then(|text| HeaderValue::try_from(text).ok()),
+            invalid,
         })
     }
 }
@@ -168,6 +237,9 @@ impl Authenticator {
             Kind::Jwt(kind) => kind.look(head, ex, known),
             Kind::Basic(kind) => kind.look(head, &self.consumers),
             Kind::ClientCert(kind) => kind.look(ex, known),
+            Kind::Introspection(kind) => kind.look(head, ex, &self.consumers),
+            Kind::Forward(kind) => kind.look(head, ex, &self.consumers),
+            Kind::ExtAuthz(kind) => kind.look(head, ex, &self.consumers),
         }
     }
 
@@ -176,12 +248,15 @@ impl Authenticator {
         &'a self,
         head: &'a RequestHead,
         ex: &'a Exchange,
-        _outside: &'a Outside<'a>,
+        outside: &'a Outside<'a>,
     ) -> Looked<'a> {
         let known = (&self.name, &*self.consumers);
         match &self.kind {
             Kind::Jwt(kind) => Box::pin(kind.ask(head, ex, known)),
-            Kind::Basic(kind) => Box::pin(kind.ask(head, known)),
+            Kind::Basic(kind) => Box::pin(kind.ask(head, ex.mode, known)),
+            Kind::Introspection(kind) => Box::pin(kind.ask(head, ex, known, outside)),
+            Kind::Forward(kind) => Box::pin(kind.ask(head, ex, known, outside)),
+            Kind::ExtAuthz(kind) => Box::pin(kind.ask(head, ex, known, outside)),
             // They never have to.
             Kind::ApiKey(_) | Kind::ClientCert(_) => {
                 Box::pin(ready(Finding::Unavailable("nobody can be asked")))
@@ -194,7 +269,12 @@ impl Authenticator {
     pub fn start(&self, means: &Means, telemetry: &Telemetry) -> Option<TaskGuard> {
         match &self.kind {
             Kind::Jwt(kind) => kind.start(&self.name, means, || telemetry.keys_of(&self.name)),
-            Kind::ApiKey(_) | Kind::Basic(_) | Kind::ClientCert(_) => None,
+            Kind::Introspection(kind) => Some(kind.start(means)),
+            Kind::ApiKey(_)
+            | Kind::Basic(_)
+            | Kind::ClientCert(_)
+            | Kind::Forward(_)
+            | Kind::ExtAuthz(_) => None,
         }
     }
 
@@ -208,9 +288,28 @@ impl Authenticator {
     /// What is asked of others while the gateway runs, for people.
     #[must_use]
     pub fn fetched(&self) -> Option<String> {
+        let (what, at) = match &self.kind {
+            Kind::Jwt(kind) => ("keys of", kind.fetched()?),
+            Kind::Introspection(kind) => ("answers for", kind.asked()),
+            Kind::ApiKey(_)
+            | Kind::Basic(_)
+            | Kind::ClientCert(_)
+            | Kind::Forward(_)
+            | Kind::ExtAuthz(_) => return None,
+        };
+        Some(format!("{what} `{}` ({at})", self.name))
+    }
+
+    /// Headers for the upstream that only it writes.
+    pub(super) fn keeps(&self) -> &[HeaderName] {
         match &self.kind {
-            Kind::Jwt(kind) => kind.fetched(),
-            Kind::ApiKey(_) | Kind::Basic(_) | Kind::ClientCert(_) => None,
+            Kind::Forward(kind) => kind.keeps(),
+            Kind::ApiKey(_)
+            | Kind::Basic(_)
+            | Kind::ClientCert(_)
+            | Kind::Jwt(_)
+            | Kind::Introspection(_)
+            | Kind::ExtAuthz(_) => &[],
         }
     }
 

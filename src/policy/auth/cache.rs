@@ -7,6 +7,8 @@ use crate::base::digest::Digest;
 
 /// So many are kept by one authenticator …
 const ENTRIES_MAX: usize = 16 * 1024;
+/// … that take so many bytes in all …
+const BYTES_MAX: usize = 64 << 20;
 /// … in so many parts, so that requests seldom wait for each other.
 const SHARDS: usize = 16;
 
@@ -19,8 +21,10 @@ pub(super) struct Cache<V> {
 /// When the newer half is full, the older one is forgotten as a whole: no order has to be kept.
 #[derive(Debug)]
 struct Shard<V> {
-    newer: HashMap<Digest, V, ahash::RandomState>,
-    older: HashMap<Digest, V, ahash::RandomState>,
+    newer: HashMap<Digest, (V, usize), ahash::RandomState>,
+    older: HashMap<Digest, (V, usize), ahash::RandomState>,
+    /// What the newer half takes.
+    bytes: usize,
 }
 
 impl<V> Default for Cache<V> {
@@ -29,6 +33,7 @@ impl<V> Default for Cache<V> {
             Mutex::new(Shard {
                 newer: HashMap::default(),
                 older: HashMap::default(),
+                bytes: 0,
             })
         };
         Self {
@@ -41,25 +46,26 @@ impl<V: Clone> Cache<V> {
     /// What is kept for this credential.
     pub(super) fn find(&self, digest: &Digest) -> Option<V> {
         let mut shard = self.shard(digest)?;
-        if let Some(found) = shard.newer.get(digest) {
+        if let Some((found, _)) = shard.newer.get(digest) {
             return Some(found.clone());
         }
-        let found = shard.older.remove(digest)?;
-        shard.keep(*digest, found.clone());
+        let (found, bytes) = shard.older.remove(digest)?;
+        shard.keep(*digest, found.clone(), bytes);
         Some(found)
     }
 
-    /// Keeps it.
-    pub(super) fn keep(&self, digest: Digest, value: V) {
+    /// Keeps it; it takes so many bytes, roughly.
+    pub(super) fn keep(&self, digest: Digest, value: V, bytes: usize) {
         if let Some(mut shard) = self.shard(&digest) {
-            shard.keep(digest, value);
+            shard.keep(digest, value, bytes);
         }
     }
 
     /// Forgets it.
     pub(super) fn forget(&self, digest: &Digest) {
         if let Some(mut shard) = self.shard(digest) {
-            shard.newer.remove(digest);
+            let taken = shard.newer.remove(digest);
+            shard.bytes -= taken.map_or(0, |(_, bytes)| bytes);
             shard.older.remove(digest);
         }
     }
@@ -72,11 +78,15 @@ impl<V: Clone> Cache<V> {
 }
 
 impl<V> Shard<V> {
-    fn keep(&mut self, digest: Digest, value: V) {
-        if self.newer.len() >= ENTRIES_MAX / SHARDS / 2 {
+    fn keep(&mut self, digest: Digest, value: V, bytes: usize) {
+        let full = self.newer.len() >= ENTRIES_MAX / SHARDS / 2;
+        if full || self.bytes + bytes > BYTES_MAX / SHARDS / 2 {
             self.older = std::mem::take(&mut self.newer);
+            self.bytes = 0;
         }
-        self.newer.insert(digest, value);
+        self.bytes += bytes;
+        let before = self.newer.insert(digest, (value, bytes));
+        self.bytes -= before.map_or(0, |(_, bytes)| bytes);
     }
 }
 
@@ -91,9 +101,9 @@ mod tests {
     #[test]
     fn it_is_bounded_and_what_is_used_stays() {
         let cache = Cache::default();
-        cache.keep(digest(0), 0);
+        cache.keep(digest(0), 0, 1);
         for number in 1..10 * ENTRIES_MAX {
-            cache.keep(digest(number), number);
+            cache.keep(digest(number), number, 1);
             assert_eq!(cache.find(&digest(0)), Some(0));
         }
         let kept = cache.shards.iter().map(|shard| {
@@ -105,5 +115,21 @@ mod tests {
         assert_eq!(cache.find(&digest(1)), None);
         cache.forget(&digest(0));
         assert_eq!(cache.find(&digest(0)), None);
+    }
+
+    #[test]
+    fn it_is_bounded_in_bytes_too() {
+        let cache = Cache::default();
+        for number in 0..ENTRIES_MAX {
+            cache.keep(digest(number), number, 64 << 10);
+            cache.keep(digest(number), number, 64 << 10);
+        }
+        let kept = cache.shards.iter().map(|shard| {
+            let shard = shard.lock().unwrap();
+            let all = shard.newer.values().chain(shard.older.values());
+            all.map(|(_, bytes)| bytes).sum::<usize>()
+        });
+        let kept: usize = kept.sum();
+        assert!(kept <= BYTES_MAX && kept > BYTES_MAX / 8, "{kept}");
     }
 }

@@ -59,6 +59,26 @@ impl Carrier {
     }
 }
 
+impl Carrier {
+    /// Every value of a query parameter or a cookie.
+    pub(super) fn every(&self, head: &RequestHead) -> Vec<Vec<u8>> {
+        match self {
+            Self::Query(name) => {
+                let pairs = query_pairs(head.uri.query().unwrap_or_default());
+                let named = pairs.filter(|(key, _)| key == &**name);
+                named
+                    .map(|(_, value)| value.into_owned().into_bytes())
+                    .collect()
+            }
+            Self::Cookie(name) => {
+                let named = cookies(&head.headers).filter(|(key, _)| *key == name.as_bytes());
+                named.map(|(_, value)| value.to_vec()).collect()
+            }
+            Self::Authorization(_) | Self::Header(_) => Vec::new(),
+        }
+    }
+}
+
 /// Sees to it that the upstream gets nothing of what stands at these places.
 pub(super) fn remove(carriers: &[Carrier], head: &RequestHead, ex: &mut Exchange) {
     let mut cookie = false;

@@ -221,6 +221,16 @@ impl Consumers {
         self.register.as_ref()
     }
 
+    /// The same for what somebody who was asked says.
+    pub(super) fn admitted(&self, found: Finding) -> Finding {
+        if let Finding::Vouched(vouched) = &found
+            && let barred @ Finding::Barred(_) = self.admit(Arc::clone(&vouched.identity))
+        {
+            return barred;
+        }
+        found
+    }
+
     /// Lets somebody in whose credential holds, unless they are suspended.
     pub(super) fn admit(&self, identity: Arc<Identity>) -> Finding {
         let consumer = identity.consumer.as_ref();

@@ -2,17 +2,42 @@
 
 use std::sync::Arc;
 
-use crate::exchange::Identity;
+use crate::exchange::{Edit, Identity, Reply};
+
+/// Somebody else vouches for the caller, and says what the request, and its answer, get for that.
+#[derive(Debug)]
+pub(super) struct Vouched {
+    pub(super) identity: Arc<Identity>,
+    pub(super) to_upstream: Vec<Edit>,
+    pub(super) to_client: Vec<Edit>,
+}
+
+impl Vouched {
+    /// What its headers take, in bytes.
+    pub(super) fn bytes(&self) -> usize {
+        let edits = self.to_upstream.iter().chain(&self.to_client);
+        let edits = edits.map(|edit| match edit {
+            Edit::Set(name, value) | Edit::Add(name, value) => name.as_str().len() + value.len(),
+            Edit::Remove(name) | Edit::Rename(name, _) => name.as_str().len(),
+        });
+        // Once as a change, and once as a claim.
+        edits.map(|bytes| 2 * bytes + 128).sum()
+    }
+}
 
 /// What one authenticator finds.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Finding {
     /// Nothing that is meant for it.
     Absent,
     /// Who is calling.
     Known(Arc<Identity>),
+    /// The same, from somebody who was asked.
+    Vouched(Arc<Vouched>),
     /// What is shown does not hold, and why, for people.
     Refused(&'static str),
+    /// The same from somebody who was asked, and what the client gets.
+    Answered(Arc<Reply>),
     /// It holds, and is not let in all the same.
     Barred(&'static str),
     /// Somebody has to be asked.
@@ -24,12 +49,14 @@ pub(super) enum Finding {
 /// What a route makes of it.
 #[derive(Debug)]
 pub(super) enum Outcome {
-    /// Somebody is calling.
-    Known(Arc<Identity>),
+    /// Somebody is calling; and what those say who were asked.
+    Known(Arc<Identity>, Vec<Arc<Vouched>>),
     /// Nothing is shown at all.
     Nobody,
     /// What is shown is not good enough.
     Refused(&'static str),
+    /// The same, and what the client gets.
+    Answered(Arc<Reply>),
     /// It is good, but not let in.
     Barred(&'static str),
     /// Somebody has to be asked.
@@ -52,6 +79,8 @@ pub(super) enum Wanted {
 pub(super) struct Tally {
     wanted: Wanted,
     known: Vec<Arc<Identity>>,
+    vouched: Vec<Arc<Vouched>>,
+    answered: Option<Arc<Reply>>,
     refused: Option<&'static str>,
     barred: Option<&'static str>,
     unavailable: Option<&'static str>,
@@ -66,6 +95,8 @@ impl Tally {
         Self {
             wanted,
             known: Vec::new(),
+            vouched: Vec::new(),
+            answered: None,
             absent: 0,
             refused: None,
             barred: None,
@@ -78,9 +109,18 @@ impl Tally {
     pub(super) fn add(&mut self, finding: Finding) -> Option<Outcome> {
         match finding {
             Finding::Known(identity) if self.wanted == Wanted::Any => {
-                return Some(Outcome::Known(identity));
+                return Some(Outcome::Known(identity, Vec::new()));
+            }
+            Finding::Vouched(vouched) if self.wanted == Wanted::Any => {
+                let identity = Arc::clone(&vouched.identity);
+                return Some(Outcome::Known(identity, vec![vouched]));
             }
             Finding::Known(identity) => self.known.push(identity),
+            Finding::Vouched(vouched) => {
+                self.known.push(Arc::clone(&vouched.identity));
+                self.vouched.push(vouched);
+            }
+            Finding::Answered(reply) => self.answered = self.answered.take().or(Some(reply)),
             Finding::Absent => self.absent += 1,
             Finding::Refused(why) => self.refused = self.refused.or(Some(why)),
             // Whoever is barred does not come in by another door.
@@ -88,14 +128,17 @@ impl Tally {
             Finding::Unavailable(why) => self.unavailable = self.unavailable.or(Some(why)),
             Finding::Ask => self.ask += 1,
         }
-        let over = self.wanted == Wanted::All && (self.refused.is_some() || self.barred.is_some());
+        let over = self.wanted == Wanted::All && self.is_refused();
         over.then(|| self.worst())
+    }
+
+    const fn is_refused(&self) -> bool {
+        self.refused.is_some() || self.barred.is_some() || self.answered.is_some()
     }
 
     /// What it comes to.
     pub(super) fn end(self) -> Outcome {
-        let found = self.refused.is_some() || self.barred.is_some();
-        if found && self.ask == 0 && self.unavailable.is_none() {
+        if self.is_refused() && self.ask == 0 && self.unavailable.is_none() {
             return self.worst();
         }
         if self.ask > 0 {
@@ -106,39 +149,41 @@ impl Tally {
         }
         match (self.absent, self.known.is_empty()) {
             (_, true) => Outcome::Nobody,
-            (0, false) => join(&self.known),
+            (0, false) => join(&self.known, self.vouched),
             (_, false) => Outcome::Refused("one of the credentials is missing"),
         }
     }
 
     fn worst(&self) -> Outcome {
-        match (self.barred, self.refused) {
-            (Some(why), _) => Outcome::Barred(why),
-            (None, Some(why)) => Outcome::Refused(why),
-            (None, None) => Outcome::Nobody,
+        match (self.barred, &self.answered, self.refused) {
+            (Some(why), _, _) => Outcome::Barred(why),
+            (None, Some(reply), _) => Outcome::Answered(Arc::clone(reply)),
+            (None, None, Some(why)) => Outcome::Refused(why),
+            (None, None, None) => Outcome::Nobody,
         }
     }
 }
 
 /// Several that are the same caller: who it is says the last; the consumer is that of whoever knows one, and there is only one.
-fn join(known: &[Arc<Identity>]) -> Outcome {
+fn join(known: &[Arc<Identity>], vouched: Vec<Arc<Vouched>>) -> Outcome {
     let Some(last) = known.last() else {
         return Outcome::Nobody;
     };
     let mut consumers = known.iter().filter_map(|it| it.consumer.as_ref());
     let Some(consumer) = consumers.next() else {
-        return Outcome::Known(Arc::clone(last));
+        return Outcome::Known(Arc::clone(last), vouched);
     };
     if consumers.any(|other| other.name != consumer.name) {
         return Outcome::Refused("the credentials are of different consumers");
     }
     if last.consumer.is_some() {
-        return Outcome::Known(Arc::clone(last));
+        return Outcome::Known(Arc::clone(last), vouched);
     }
-    Outcome::Known(Arc::new(Identity {
+    let joined = Identity {
         consumer: Some(Arc::clone(consumer)),
         ..Identity::clone(last)
-    }))
+    };
+    Outcome::Known(Arc::new(joined), vouched)
 }
 
 #[cfg(test)]
@@ -171,19 +216,24 @@ mod tests {
 
     fn word(outcome: &Outcome) -> String {
         match outcome {
-            Outcome::Known(it) => {
+            Outcome::Known(it, vouched) => {
                 let consumer = it.consumer.as_ref().map_or("-", |consumer| &*consumer.name);
-                format!("{consumer}/{}", it.subject.as_deref().unwrap_or_default())
+                let more = "+".repeat(vouched.len());
+                format!(
+                    "{consumer}/{}{more}",
+                    it.subject.as_deref().unwrap_or_default()
+                )
             }
             Outcome::Nobody => "nobody".to_owned(),
             Outcome::Refused(_) => "refused".to_owned(),
+            Outcome::Answered(_) => "answered".to_owned(),
             Outcome::Barred(_) => "barred".to_owned(),
             Outcome::Ask => "ask".to_owned(),
             Outcome::Unavailable(_) => "unavailable".to_owned(),
         }
     }
 
-    use Finding::{Absent, Ask, Barred, Refused, Unavailable};
+    use Finding::{Absent, Answered, Ask, Barred, Refused, Unavailable};
     use Wanted::{All, Any};
 
     #[test]
@@ -192,6 +242,31 @@ mod tests {
         assert_eq!(tally(Any, vec![Refused("x"), known("a", "1")]), "a/1");
         assert_eq!(tally(Any, vec![Ask, known("a", "1")]), "a/1");
         assert_eq!(tally(Any, vec![Unavailable("x"), known("", "1")]), "-/1");
+    }
+
+    #[test]
+    fn who_was_asked_has_its_word_told() {
+        let answered = || Answered(Arc::new(Reply::empty(http::StatusCode::FOUND)));
+        let vouched = || {
+            let Finding::Known(identity) = known("a", "1") else {
+                return Absent;
+            };
+            Finding::Vouched(Arc::new(Vouched {
+                identity,
+                to_upstream: Vec::new(),
+                to_client: Vec::new(),
+            }))
+        };
+        assert_eq!(tally(Any, vec![answered(), Absent]), "answered");
+        assert_eq!(tally(Any, vec![Refused("x"), answered()]), "answered");
+        assert_eq!(tally(Any, vec![answered(), Barred("x")]), "barred");
+        assert_eq!(
+            tally(Any, vec![answered(), Unavailable("x")]),
+            "unavailable"
+        );
+        assert_eq!(tally(Any, vec![answered(), vouched()]), "a/1+");
+        assert_eq!(tally(All, vec![vouched(), known("a", "2")]), "a/2+");
+        assert_eq!(tally(All, vec![vouched(), answered()]), "answered");
     }
 
     #[test]

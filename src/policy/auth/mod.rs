@@ -7,19 +7,25 @@ mod cache;
 mod carrier;
 mod client_cert;
 mod consumers;
+mod decisions;
+mod ext_authz;
 mod finding;
+mod flights;
+mod forward;
+mod introspection;
 mod jwt;
 mod register;
 mod rules;
+mod vouching;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-pub use authenticator::{Authenticator, AuthenticatorSpec, Means};
+pub use authenticator::{Authenticator, AuthenticatorSpec, Means, References};
 pub use consumers::{ConsumerSpec, Consumers};
-use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
+use http::{HeaderName, HeaderValue};
 pub use register::{KeysSpec, Register};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -29,10 +35,13 @@ use smallvec::SmallVec;
 
 use self::carrier::{Carrier, Shown};
 use self::finding::{Finding, Outcome, Tally, Wanted};
+use super::fallback::UpstreamNamed;
 use super::{Asked, Env, Hooks, Stage};
-use crate::base::problem::{Place, Problem, suggest};
+use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::call::Outside;
-use crate::exchange::{Edit, Exchange, Fault, Identity, Mode, RequestHead, Verdict};
+use crate::exchange::{Edit, Exchange, Fault, Identity, Mode, Reply, RequestHead, Verdict};
+use crate::link::Names;
+use crate::upstream::Upstream;
 
 /// Why somebody is not let in whose credential holds.
 const SUSPENDED: &str = "the consumer is suspended";
@@ -124,6 +133,8 @@ pub struct Auth {
     consumers: Arc<Consumers>,
     /// What the upstream does not get.
     removed: Box<[Carrier]>,
+    /// What it gets from whoever is asked only.
+    kept: Box<[HeaderName]>,
 }
 
 impl Spec {
@@ -167,6 +178,8 @@ impl Spec {
             removed.extend(carriers.filter(|_| !self.forward_credential).cloned());
         }
         removed.dedup();
+        let kept = methods.iter().flat_map(|method| method.keeps());
+        let kept = kept.cloned().collect();
         // Without one that could be asked, nobody may come in.
         (methods.len() == names.len()).then(|| Auth {
             wanted,
@@ -178,6 +191,7 @@ impl Spec {
                 .cloned()
                 .unwrap_or_default(),
             removed: removed.into(),
+            kept,
         })
     }
 
@@ -199,6 +213,23 @@ impl Spec {
 /// A name whose authenticator was refused already, so that it is no further mistake.
 #[derive(Debug)]
 pub struct RefusedAuthenticator;
+
+/// The upstream that an authenticator asks.
+fn upstream_named(
+    name: &str,
+    place: &Place,
+    names: &Names,
+    problems: &mut Problems,
+) -> Option<Arc<Upstream>> {
+    if let Some(UpstreamNamed(known)) = names.get::<UpstreamNamed>(name) {
+        return known.clone();
+    }
+    let hint = suggest(name, names.names::<UpstreamNamed>());
+    let hint = hint.unwrap_or_else(|| "name one of `upstreams`".to_owned());
+    let problem = Problem::error("E031", place.clone(), format!("unknown upstream `{name}`"));
+    problems.push(problem.hint(hint));
+    None
+}
 
 fn method(name: &str, place: &Place, env: &mut Env<'_>) -> Option<Arc<Authenticator>> {
     let found = env.names.get::<Arc<Authenticator>>(name).cloned();
@@ -223,19 +254,31 @@ impl Auth {
         ex: &mut Exchange,
     ) -> Result<Verdict, Fault> {
         match outcome {
-            Outcome::Known(identity) => {
+            Outcome::Known(identity, vouched) => {
                 self.admit(identity, ex)?;
                 carrier::remove(&self.removed, head, ex);
+                self.forget(ex);
+                for vouched in vouched {
+                    let edits = vouched.to_upstream.iter();
+                    edits.for_each(|edit| ex.to_upstream.headers.push(edit.clone()));
+                    let edits = vouched.to_client.iter();
+                    edits.for_each(|edit| ex.to_client.push(edit.clone()));
+                }
                 Ok(Verdict::Continue)
             }
             Outcome::Nobody => match &self.anonymous {
                 Some(nobody) => {
                     self.admit(Arc::clone(nobody), ex)?;
+                    self.forget(ex);
                     Ok(Verdict::Continue)
                 }
                 None => Err(self.refuse("no credential is shown", head, ex)),
             },
             Outcome::Refused(why) => Err(self.refuse(why, head, ex)),
+            Outcome::Answered(reply) => {
+                ex.refusal = Some("whoever was asked says no");
+                Ok(Verdict::Respond(Reply::clone(&reply)))
+            }
             Outcome::Barred(why) => {
                 ex.refusal = Some(why);
                 Err(Fault::Forbidden)
@@ -259,6 +302,13 @@ impl Auth {
                 ex.refusal = Some(why);
                 Err(fault)
             }
+        }
+    }
+
+    /// Nobody but who is asked writes these.
+    fn forget(&self, ex: &mut Exchange) {
+        for name in &self.kept {
+            ex.to_upstream.headers.push(Edit::Remove(name.clone()));
         }
     }
 
@@ -297,7 +347,7 @@ impl Hooks for Auth {
         {
             let outcome = match &assumed.consumer {
                 Some(consumer) if consumer.suspended => Outcome::Barred(SUSPENDED),
-                _ => Outcome::Known(assumed),
+                _ => Outcome::Known(assumed, Vec::new()),
             };
             return self.conclude(outcome, head, ex);
         }

@@ -15,7 +15,8 @@ use serde_json::{Map, Value as Json};
 use self::fetch::{Keeper, Where};
 use self::keys::{Found, KeySet};
 use self::source::KeySource;
-pub(super) use self::spec::Spec;
+pub(super) use self::spec::{Spec, authorization, carriers};
+pub(super) use self::strict::object;
 use self::token::Token;
 use super::authenticator::Means;
 use super::cache::Cache;
@@ -26,6 +27,9 @@ use crate::base::digest::Digest;
 use crate::base::task::TaskGuard;
 use crate::exchange::{Exchange, Identity, Mode, RequestHead};
 use crate::telemetry::KeyMetrics;
+
+/// What a token takes in memory, roughly, for each of its bytes: names, numbers and lists are nodes of their own.
+const BYTES_OF_A_BYTE: usize = 3;
 
 const UNKNOWN_KEY: &str = "its key is not known";
 const NO_KEYS: &str = "the keys of its issuer cannot be fetched";
@@ -134,7 +138,8 @@ impl Jwt {
             Ok(verified) => {
                 let verified = Arc::new(verified);
                 if ex.mode == Mode::Live {
-                    self.cache.keep(digest, Arc::clone(&verified));
+                    let weight = text.len() * BYTES_OF_A_BYTE + 512;
+                    self.cache.keep(digest, Arc::clone(&verified), weight);
                 }
                 admit(&verified, ex, known)
             }
@@ -149,7 +154,9 @@ impl Jwt {
         ex: &Exchange,
         known: (&Arc<str>, &Consumers),
     ) -> Finding {
-        if let Keys::Live(source, _) = &self.keys {
+        if let Keys::Live(source, _) = &self.keys
+            && ex.mode == Mode::Live
+        {
             source
                 .wait(|| matches!(self.look(head, ex, known), Finding::Ask))
                 .await;
@@ -188,7 +195,7 @@ impl Jwt {
         }
         let until = self.claims(&token.claims, now).map_err(Finding::Refused)?;
         let generation = self.signature(&token, now)?;
-        let bound = bound(&token.claims).map_err(Finding::Refused)?;
+        let bound = bound_to(&token.claims).map_err(Finding::Refused)?;
         let text = |name: &str| token.claims.get(name).and_then(Json::as_str);
         let credential = text("jti").map_or_else(|| digest.short(), str::to_owned);
         let consumer = known
@@ -290,20 +297,23 @@ impl Jwt {
 
 /// Lets somebody in whose token holds, on a connection that it may be shown on.
 fn admit(verified: &Verified, ex: &Exchange, known: &Consumers) -> Finding {
-    if let Some(bound) = &verified.bound {
-        let shown = ex
-            .secured
-            .as_ref()
-            .and_then(|secured| secured.client.as_ref());
-        if shown.is_none_or(|client| client.thumbprint.bytes()[..] != **bound) {
-            return Finding::Refused("it is bound to another certificate");
-        }
+    if let Some(bound) = &verified.bound
+        && !is_bound(bound, ex)
+    {
+        return Finding::Refused("it is bound to another certificate");
     }
     known.admit(Arc::clone(&verified.identity))
 }
 
+/// Whether the connection has this certificate.
+pub(super) fn is_bound(thumbprint: &[u8], ex: &Exchange) -> bool {
+    let secured = ex.secured.as_ref();
+    let shown = secured.and_then(|secured| secured.client.as_ref());
+    shown.is_some_and(|client| client.thumbprint.bytes()[..] == *thumbprint)
+}
+
 /// The certificate that a token is bound to. Bound to anything else, it is good for nothing here (RFC 9449 section 7.1).
-fn bound(claims: &Map<String, Json>) -> Result<Option<Box<[u8]>>, &'static str> {
+pub(super) fn bound_to(claims: &Map<String, Json>) -> Result<Option<Box<[u8]>>, &'static str> {
     use base64::Engine as _;
     const UNKNOWN: &str = "it is bound to what cannot be shown here";
     let Some(confirmation) = claims.get("cnf") else {
@@ -324,7 +334,7 @@ fn bound(claims: &Map<String, Json>) -> Result<Option<Box<[u8]>>, &'static str> 
 }
 
 /// What it is good for: `scope` (RFC 9068 section 2.2.3), or `scp` as others have it.
-fn scopes(claims: &Map<String, Json>) -> Box<[Box<str>]> {
+pub(super) fn scopes(claims: &Map<String, Json>) -> Box<[Box<str>]> {
     let words =
         |text: &str| -> Vec<Box<str>> { text.split_ascii_whitespace().map(Into::into).collect() };
     let scopes = match claims.get("scope").or_else(|| claims.get("scp")) {

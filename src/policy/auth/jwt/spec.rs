@@ -68,7 +68,7 @@ pub struct Spec {
     keys_max_age: Option<Span>,
 }
 
-fn authorization() -> Vec<String> {
+pub(in crate::policy::auth) fn authorization() -> Vec<String> {
     vec!["authorization".to_owned()]
 }
 
@@ -86,6 +86,13 @@ impl Spec {
         Some((place.key("jwks_file"), self.jwks_file.clone()?))
     }
 
+    /// Where its keys are asked for: the key that says so, and the URL.
+    pub(in crate::policy::auth) fn asks(&self) -> Option<(&'static str, &str)> {
+        let url = self.jwks_url.as_deref().map(|url| ("jwks_url", url));
+        let issuer = self.issuer.as_deref().map(|url| ("issuer", url));
+        url.or(issuer).filter(|_| self.jwks_file.is_none())
+    }
+
     /// Makes the authenticator; `place` is its own.
     pub(in crate::policy::auth) fn compile(
         &self,
@@ -99,7 +106,7 @@ impl Spec {
         }
         let keys = self.keys(place, files, problems);
         let algorithms = self.algorithms(place, problems);
-        let carriers = self.carriers(place, problems);
+        let carriers = carriers(&self.from, place, problems);
         let skew = self.clock_skew.duration();
         if skew.as_secs() > SKEW_MAX_SECS {
             let problem = Problem::error("E030", place.key("clock_skew"), "a very wrong clock");
@@ -206,29 +213,34 @@ impl Spec {
         }
         algorithms
     }
+}
 
-    fn carriers(&self, place: &Place, problems: &mut Problems) -> Vec<Carrier> {
-        let mut carriers = Vec::new();
-        if self.from.is_empty() {
-            let problem = Problem::error("E011", place.key("from"), "an empty list");
-            problems.push(problem.hint("take it out to have `authorization`"));
-        }
-        for (index, text) in self.from.iter().enumerate() {
-            let carrier = match text.split_once(':') {
-                None if text == "authorization" => Some(Carrier::Authorization(&["bearer"])),
-                Some((kind, name)) => carrier(kind, name),
-                None => None,
-            };
-            if carrier.is_none() {
-                let place = place.key("from").index(index);
-                let what = format!("`{}` is no place for a token", text.escape_debug());
-                let problem = Problem::error("E060", place, what);
-                problems.push(problem.hint("`authorization`, `header:x`, `query:x` or `cookie:x`"));
-            }
-            carriers.extend(carrier);
-        }
-        carriers
+/// Where tokens are looked for.
+pub(in crate::policy::auth) fn carriers(
+    from: &[String],
+    place: &Place,
+    problems: &mut Problems,
+) -> Vec<Carrier> {
+    let mut carriers = Vec::new();
+    if from.is_empty() {
+        let problem = Problem::error("E011", place.key("from"), "an empty list");
+        problems.push(problem.hint("take it out to have `authorization`"));
     }
+    for (index, text) in from.iter().enumerate() {
+        let carrier = match text.split_once(':') {
+            None if text == "authorization" => Some(Carrier::Authorization(&["bearer"])),
+            Some((kind, name)) => carrier(kind, name),
+            None => None,
+        };
+        if carrier.is_none() {
+            let place = place.key("from").index(index);
+            let what = format!("`{}` is no place for a token", text.escape_debug());
+            let problem = Problem::error("E060", place, what);
+            problems.push(problem.hint("`authorization`, `header:x`, `query:x` or `cookie:x`"));
+        }
+        carriers.extend(carrier);
+    }
+    carriers
 }
 
 fn carrier(kind: &str, name: &str) -> Option<Carrier> {

@@ -6,7 +6,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value as Json};
 
 /// Reads an object; whatever else it is, or is not, there is none.
-pub(super) fn object(bytes: &[u8]) -> Option<Map<String, Json>> {
+pub(in crate::policy::auth) fn object(bytes: &[u8]) -> Option<Map<String, Json>> {
     // The parser has a depth of its own, beyond which it gives up.
     match serde_json::from_slice::<Strict>(bytes) {
         Ok(Strict(Json::Object(map))) => Some(map),
