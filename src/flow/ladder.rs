@@ -17,7 +17,7 @@ pub enum Fall {
     /// It goes to another upstream, which is the exchange's from now on.
     Upstream,
     /// The last good answer.
-    Stale(Answer),
+    Stale(Box<Answer>),
     /// A fixed one.
     Reply(Reply),
     /// Nothing: what happened is what it gets.
@@ -117,7 +117,7 @@ fn take(
             let age_max = age_max.duration();
             let found = means.last_good.find(asked, exchange, age_max);
             let (answer, age) = found.filter(|(_, age)| *age <= age_max)?;
-            Some((Fall::Stale(answer), Served::Stale(seconds(age))))
+            Some((Fall::Stale(Box::new(answer)), Served::Stale(seconds(age))))
         }
         Rung::Respond(response) if plain => {
             let reply = response.reply(&Facts::of(asked, exchange));

@@ -246,7 +246,7 @@ impl Course<'_> {
             return match fall(plan, head, exchange, outcome, &means) {
                 Fall::Upstream => continue,
                 Fall::Reply(reply) => of_own(plan, head, reply, exchange),
-                Fall::Stale(answer) => to_client(plan, head, answer, exchange, next),
+                Fall::Stale(answer) => to_client(plan, head, *answer, exchange, next),
                 Fall::Nothing => to_client(plan, head, called?, exchange, next),
             };
         }

@@ -96,7 +96,7 @@ pub(super) async fn serve(
         let answer = match flow::fall(&plan, asked, &mut state.exchange, outcome, &means) {
             Fall::Upstream => continue,
             Fall::Reply(reply) => return answer::reply(session, state, reply).await,
-            Fall::Stale(answer) => Ok(answer),
+            Fall::Stale(answer) => Ok(*answer),
             Fall::Nothing => called,
         };
         let answer =

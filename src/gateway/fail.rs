@@ -41,7 +41,7 @@ pub(super) async fn answer(
     state.closing |= matches!(fault, Fault::ClientError | Fault::BodyTimeout);
     let answered = match instead {
         Some(Instead::Reply(reply)) => answer::reply(session, state, reply).await,
-        Some(Instead::Stale(stale)) => answer::stale(session, state, stale).await,
+        Some(Instead::Stale(stale)) => answer::stale(session, state, *stale).await,
         None => answer::fault(session, state, fault).await,
     };
     if answered.is_err() {

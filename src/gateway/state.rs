@@ -41,7 +41,7 @@ pub struct Signals {
 #[derive(Debug)]
 pub enum Instead {
     /// The last good one.
-    Stale(Answer),
+    Stale(Box<Answer>),
     /// A fixed one.
     Reply(Reply),
 }

@@ -105,7 +105,7 @@ fn every_example_is_exercised() {
 }
 
 /// The target `127.0.0.1:PORT`, and no other whose port only begins as this one.
-fn target(port: u16) -> Regex {
+pub(super) fn target(port: u16) -> Regex {
     Regex::new(&format!(r"127\.0\.0\.1:{port}\b")).unwrap()
 }
 

@@ -17,6 +17,7 @@ use std::time::Instant;
 
 use serde_json::{Value as Json, json};
 
+use super::examples::target;
 use super::support::{
     Client, DEADLINE, Gateway, Origin, Output, Pair, Reply, Script, Setup, Tls, TlsOrigin, run,
     run_cli, scale,
@@ -490,6 +491,27 @@ fn with_files(text: &str, pair: Option<&Pair>) -> Setup {
     setup
 }
 
+/// An origin in the place of each target.
+fn origins(text: &mut String) -> Vec<Origin> {
+    let mut origins = Vec::new();
+    for port in 3000..3010 {
+        let target = target(port);
+        if target.is_match(text) {
+            let script = Script::new(|request| match request.path.as_str() {
+                // Where tokens for upstreams come from.
+                "/token" => Reply::ok(r#"{"access_token":"t","token_type":"bearer"}"#),
+                _ => Reply::ok("here, and ok"),
+            });
+            let origin = Origin::start(script.probed_at("/healthz").probed_at("/token"));
+            *text = target
+                .replace_all(text, origin.addr().to_string())
+                .into_owned();
+            origins.push(origin);
+        }
+    }
+    origins
+}
+
 /// Brings an example to run: free ports, an origin for each target that answers 200, an admin socket.
 fn serve(name: &str) -> Served {
     let mut text = std::fs::read_to_string(folder().join(format!("{name}.yaml"))).unwrap();
@@ -510,7 +532,6 @@ fn serve(name: &str) -> Served {
     ] {
         text = text.replace(from, to);
     }
-    let mut origins = Vec::new();
     let pair = text.contains("files/example.pem").then(|| {
         let read = |name: &str| std::fs::read_to_string(folder().join("files").join(name)).unwrap();
         Pair::of(&read("example.pem"), &read("example.key"))
@@ -520,19 +541,7 @@ fn serve(name: &str) -> Served {
         let target = format!("https://{}", secure.addr());
         text = text.replace("https://127.0.0.1:3001", &target);
     }
-    for port in 3000..3010 {
-        let target = format!("127.0.0.1:{port}");
-        if text.contains(&target) {
-            let script = Script::new(|request| match request.path.as_str() {
-                // Where tokens for upstreams come from.
-                "/token" => Reply::ok(r#"{"access_token":"t","token_type":"bearer"}"#),
-                _ => Reply::ok("here, and ok"),
-            });
-            let origin = Origin::start(script.probed_at("/healthz").probed_at("/token"));
-            text = text.replace(&target, &origin.addr().to_string());
-            origins.push(origin);
-        }
-    }
+    let mut origins = origins(&mut text);
     if !text.contains("\nadmin:") {
         text += "\nadmin: { socket: admin.sock }\n";
     }

@@ -297,7 +297,7 @@ fn records_of_many_threads_are_whole_lines_or_counted() {
     };
     std::thread::scope(|scope| (0..4).for_each(|it| drop(scope.spawn(move || push(it)))));
     assert!(log.flush(PATIENCE));
-    let text = std::fs::read_to_string(file.path()).unwrap();
+    let text = String::from_utf8(std::fs::read(file.path()).unwrap()).unwrap();
     let mut last = [None; 4];
     for line in text.lines() {
         let record: serde_json::Value = serde_json::from_str(line).unwrap();
