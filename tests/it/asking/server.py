@@ -1,6 +1,6 @@
 """A service that decides, with the messages of Envoy: what it says depends on the path it is asked about."""
 import sys
-import time
+import threading
 from concurrent import futures
 
 import grpc
@@ -45,7 +45,10 @@ def check(asked, context):
     elif path == "/deny-with-200":
         said = deny(200, body="fine")
     elif path == "/slow":
-        time.sleep(8)
+        # Until whoever asked has gone.
+        gone = threading.Event()
+        if context.add_callback(gone.set):
+            gone.wait(60)
         said = auth.CheckResponse()
     elif path == "/error":
         context.abort(grpc.StatusCode.UNAVAILABLE, "no")
