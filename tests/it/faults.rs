@@ -396,6 +396,7 @@ fn many_faults_at_random_make_nothing_happen_twice() {
     let requests = scale(100_000);
     // What a request meets depends on its number and on how often it came: the same in every run.
     let seen: Arc<Mutex<HashMap<u64, u64>>> = Arc::default();
+    let served: Mutex<Vec<u64>> = Mutex::default();
     let came = Arc::clone(&seen);
     let origin = Origin::answer(move |request| {
         let number: u64 = request.header("x-number").unwrap().parse().unwrap();
@@ -435,8 +436,10 @@ fn many_faults_at_random_make_nothing_happen_twice() {
                         ("Idempotency-Key", text.as_str()),
                     ];
                     let headers = headers.get(..2 + (number % 2) as usize).unwrap();
-                    if client.try_request("POST", "/", headers, b"").is_err() {
-                        client = Client::connect(addr);
+                    match client.try_request("POST", "/", headers, b"") {
+                        Ok(answer) if answer.status < 500 => served.lock().unwrap().push(number),
+                        Ok(_) => {}
+                        Err(_) => client = Client::connect(addr),
                     }
                 }
             });
@@ -448,12 +451,15 @@ fn many_faults_at_random_make_nothing_happen_twice() {
     let posts = once().count();
     let twice: Vec<_> = once().filter(|(_, times)| **times > 1).collect();
     assert!(twice.is_empty(), "{twice:?}");
-    assert_eq!(seen.len() as u64, requests, "each of them came");
+    // What goes out on a connection that its target closes meanwhile may be lost; that is told, and sent again where it may.
+    let (lost, served) = (requests - seen.len() as u64, served.into_inner().unwrap());
+    assert!(served.iter().all(|number| seen.contains_key(number)));
+    assert!(lost <= requests / 20, "{lost}");
     let windows = 2 + began.elapsed().as_secs() / 10;
-    let again = all - requests.min(all);
+    let again = all - seen.len() as u64;
     assert!(again <= requests / 5 + 3 * windows, "{again} of {requests}");
     println!(
-        "{requests} requests with faults: {posts} POST without a key arrived, none twice; {again} sent again"
+        "{requests} requests with faults: {posts} POST without a key arrived, none twice; {lost} lost on connections that closed; {again} sent again"
     );
     assert!(again > 0);
 }
