@@ -117,6 +117,7 @@ fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
             .and_then(|identity| identity.consumer.as_ref())
             .map(|consumer| &*consumer.name),
         decided_by: flow::decided_by(&state.plan, exchange),
+        refusal: exchange.refusal,
         fallback: exchange
             .fallen
             .map(|fallen| (fallen.served.word(), fallen.reason.word())),

@@ -74,6 +74,12 @@ fn a_key_says_who_is_calling_and_stays_here() {
         assert_eq!(seen.target, "/a?b=1");
     }
     gateway.process().wait_log("\"consumer\":\"acme\"");
+    gateway.client().get("/").expect(401);
+    let line = gateway.process().wait_log("unauthenticated");
+    assert!(
+        line.contains("\"refusal\":\"no credential is shown\""),
+        "{line}"
+    );
     let before = origin.count();
     for (headers, status, code) in [
         (vec![], 401, "unauthenticated"),

@@ -48,6 +48,8 @@ pub struct Record<'a> {
     pub upstream_path: Option<&'a str>,
     /// The clause that decided what became of the request, by its key in the config.
     pub decided_by: &'a str,
+    /// Why a policy refused it, or would have; one of our own sentences.
+    pub refusal: Option<&'static str>,
     /// What took the place of an upstream that failed, and why that was.
     pub fallback: Option<(&'static str, &'static str)>,
     /// How many targets were tried.
@@ -98,6 +100,7 @@ pub const OWN_FIELDS: &[&str] = &[
     "attempts",
     "network.protocol.version",
     "decided_by",
+    "refusal",
     "upstream.path",
     "fallback",
     "fallback.reason",
@@ -177,6 +180,7 @@ impl Record<'_> {
     fn outcome(&self, out: &mut Vec<u8>) {
         text(out, ",\"consumer\":\"", self.consumer.unwrap_or_default());
         own(out, ",\"decided_by\":\"", self.decided_by);
+        own(out, ",\"refusal\":\"", self.refusal.unwrap_or(""));
         let (served, reason) = self.fallback.unwrap_or_default();
         own(out, ",\"fallback\":\"", served);
         own(out, ",\"fallback.reason\":\"", reason);

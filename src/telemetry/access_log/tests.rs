@@ -128,6 +128,7 @@ fn every_field_of_a_record_is_kept_for_it() {
         upstream: Some("o"),
         target: Some("t"),
         consumer: Some("c"),
+        refusal: Some("no credential is shown"),
         attempts: 1,
         error_type: Some("reset"),
         user_agent: Some("x"),
@@ -139,6 +140,7 @@ fn every_field_of_a_record_is_kept_for_it() {
     let json = json(&record);
     assert_eq!(json["tenant"], "a \"b\"\n");
     assert_eq!(json["consumer"], "c");
+    assert_eq!(json["refusal"], "no credential is shown");
     assert_eq!(json["trace_id"], format!("{:032x}", 7));
     let others = json
         .as_object()
