@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::base::task::TaskGuard;
 use crate::config::document::{Document, Named};
@@ -59,12 +61,11 @@ impl Authentication {
         }
     }
 
-    /// Begins what needs a task.
-    pub(super) fn start(&self, means: &Means, telemetry: &Telemetry) -> Vec<TaskGuard> {
+    /// Begins what needs a task, and waits a little for names.
+    pub(super) async fn start(&self, means: &Means, telemetry: &Telemetry) -> Vec<TaskGuard> {
         let authenticators = self.authenticators.iter();
-        authenticators
-            .filter_map(|it| it.start(means, telemetry))
-            .collect()
+        let started = join_all(authenticators.map(|it| it.start(means, telemetry))).await;
+        started.into_iter().flatten().collect()
     }
 
     /// Makes them known to the clauses of routes.

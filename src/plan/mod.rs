@@ -35,6 +35,7 @@ use breakers::Breakers;
 pub use clients::Clients;
 pub use compile::compile;
 pub use entrance::{Balancers, Entrance};
+use futures_util::future::join_all;
 pub use pages::{Page, Pages};
 
 use crate::base::net::{ListenAddress, NetSet};
@@ -311,8 +312,8 @@ impl Plan {
                 .map(|upstream| telemetry.upstream(upstream.name()))
                 .collect()
         });
-        let mut guards = Vec::new();
-        for upstream in &self.upstreams {
+        // All at once: names that nobody answers for cost the patience once, however many they are.
+        let upstreams = self.upstreams.iter().map(async |upstream| {
             let outside = Outside {
                 names,
                 spawner,
@@ -321,14 +322,19 @@ impl Plan {
                 observer: telemetry.targets(upstream.name()),
                 patience: NAMES_PATIENCE,
             };
-            guards.extend(upstream.start(&outside).await);
-        }
+            upstream.start(&outside).await
+        });
+        let (upstreams, authenticators) = tokio::join!(
+            join_all(upstreams),
+            self.authentication.start(means, telemetry)
+        );
+        let mut guards: Vec<_> = upstreams.into_iter().flatten().collect();
+        guards.extend(authenticators);
         let spawn = |asking| spawner.spawn(asking);
         let known = self.authentication.consumers.watch(clock).await;
         guards.extend(known.map(|looking| spawner.spawn(looking)));
         guards.extend(tokens::start(self, names, spawner, (telemetry, clock)).await);
         guards.extend(lists::keep(self).map(|watching| spawner.spawn(watching)));
-        guards.extend(self.authentication.start(means, telemetry));
         guards.extend(staples::keep(self, names, telemetry, clock).map(spawn));
         guards
     }

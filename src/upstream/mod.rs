@@ -48,6 +48,7 @@ pub use discovery::Target;
 use discovery::Written;
 use ejecting::Ejecting;
 pub use ejecting::OutlierSpec;
+use futures_util::future::join_all;
 use health::Check;
 pub use health::{ExpectSpec, HealthCheckSpec, Prober, StatusRange};
 use member::Live;
@@ -363,17 +364,16 @@ impl Upstream {
                 Arc::clone(&outside.observer),
             ))
         });
-        let mut guards = Vec::new();
-        for (index, written) in self.targets.iter().enumerate() {
-            if self.check.is_none() {
-                // Nobody looks any more.
-                written.member().set_health(Health::Unknown);
-            }
-            if !written.is_name {
-                continue;
-            }
-            // An address that is known already serves while the name is asked for again.
+        if self.check.is_none() {
+            // Nobody looks any more.
+            let targets = self.targets.iter();
+            targets.for_each(|written| written.member().set_health(Health::Unknown));
+        }
+        let names = self.targets.iter().enumerate();
+        let names = names.filter(|(_, written)| written.is_name);
+        let kept = names.map(async |(index, written)| {
             let names = outside.names;
+            // An address that is known already serves while the name is asked for again.
             let ttl = if written.addresses.load().is_some() {
                 Duration::ZERO
             } else {
@@ -382,8 +382,9 @@ impl Upstream {
                 first.map_or(self.ttl_min, |found| self.found(index, found))
             };
             let kept = resolve::keep(Arc::clone(self), index, Arc::clone(names), ttl);
-            guards.push(outside.spawner.spawn(kept));
-        }
+            outside.spawner.spawn(kept)
+        });
+        let mut guards = join_all(kept).await;
         let changes = live.changes();
         self.rebuild();
         let slow = !self.choosing.slow_start.is_zero();

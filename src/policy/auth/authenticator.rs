@@ -264,17 +264,19 @@ impl Authenticator {
         }
     }
 
-    /// Begins what needs a task.
-    #[must_use]
-    pub fn start(&self, means: &Means, telemetry: &Telemetry) -> Option<TaskGuard> {
+    /// Begins what needs a task, and waits a little for the names of those it asks.
+    pub async fn start(&self, means: &Means, telemetry: &Telemetry) -> Vec<TaskGuard> {
         match &self.kind {
-            Kind::Jwt(kind) => kind.start(&self.name, means, || telemetry.keys_of(&self.name)),
-            Kind::Introspection(kind) => Some(kind.start(means)),
+            Kind::Jwt(kind) => {
+                let keeper = kind.start(&self.name, means, || telemetry.keys_of(&self.name));
+                keeper.into_iter().collect()
+            }
+            Kind::Introspection(kind) => kind.start(means).await,
             Kind::ApiKey(_)
             | Kind::Basic(_)
             | Kind::ClientCert(_)
             | Kind::Forward(_)
-            | Kind::ExtAuthz(_) => None,
+            | Kind::ExtAuthz(_) => Vec::new(),
         }
     }
 

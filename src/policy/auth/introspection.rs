@@ -196,14 +196,11 @@ impl Introspection {
         self.endpoint.shown()
     }
 
-    /// Keeps the name of the issuer looked up.
-    pub(super) fn start(&self, means: &Means) -> TaskGuard {
-        let (endpoint, own) = (Arc::clone(&self.endpoint), means.clone());
-        means.spawner.spawn(async move {
-            let guards = endpoint.start(&own.names, &own.spawner, &own.clock).await;
-            std::future::pending::<()>().await;
-            drop(guards);
-        })
+    /// Looks the name of the issuer up, so that the first request can be decided, and keeps it looked up.
+    pub(super) async fn start(&self, means: &Means) -> Vec<TaskGuard> {
+        self.endpoint
+            .start(&means.names, &means.spawner, &means.clock)
+            .await
     }
 
     /// Who shows a token that was asked about before.
