@@ -18,7 +18,7 @@ const SLOW: Duration = Duration::from_millis(500);
 pub(crate) fn config(keys: &str, targets: &[String]) -> String {
     let targets = targets.join(", ");
     format!(
-        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\nadmin: {{ socket: admin.sock }}\n\
+        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", limits: {{ requests_per_connection: 100000 }} }} }}\nadmin: {{ socket: admin.sock }}\n\
          upstreams: {{ o: {{ {keys}targets: [{targets}] }} }}\n\
          routes:\n  - {{ name: item, match: {{ path: \"/items/{{id}}\" }}, upstream: o }}\n  - {{ name: all, match: {{ path_prefix: / }}, upstream: o }}\n"
     )

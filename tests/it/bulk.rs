@@ -195,7 +195,7 @@ enum Framed {
 /// Clients may stand still for as long as it takes: how long that is, is another matter.
 fn config(origin: &Origin) -> String {
     format!(
-        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", limits: {{ connections_per_ip: 10000 }}, timeouts: {{ write: 10m, min_rate: 1B/s }} }} }}\n\
+        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", limits: {{ connections_per_ip: 10000, connection_rate_per_ip: none }}, timeouts: {{ write: 10m, min_rate: 1B/s }} }} }}\n\
          upstreams:\n  origin: {{ targets: [{{ url: \"{}\" }}] }}\n\
          routes:\n  - {{ name: all, match: {{ path_prefix: / }}, body_limits: none, upstream: origin }}\n",
         origin.url()

@@ -165,7 +165,10 @@ fn reloads_lose_no_request_and_no_connection() {
                         seen(get(gateway.addr(), "/new", "a.test"));
                     }
                 }
-                seen(client.get("/last"));
+                // One that is idle meanwhile is closed in its time.
+                if kept {
+                    seen(client.get("/last"));
+                }
             });
         }
         let mut applied = 0;

@@ -23,7 +23,7 @@ const SECRET: &str = "s3cr{e}t & more";
 fn config(authenticator: &str, auth: &str, upstreams: &str, origin: &Origin) -> String {
     let more = if upstreams.is_empty() { "" } else { ", " };
     format!(
-        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
+        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", limits: {{ connections_per_ip: 5000 }} }} }}\n\
          admin: {{ socket: admin.sock }}\n\
          authenticators: {{ partner: {{ api_key: {{}} }}, asked: {{ {authenticator} }} }}\n\
          consumers: {{ acme: {{ api_keys: [{{ sha256: {} }}], identify: {{ claim: client_id, equals: web }} }}, \
