@@ -20,7 +20,7 @@ test: ## every test at CI size
 soak: ## the same tests at full size, then what only belongs here
 	$(NEED) build test fuzz
 	INSTA_UPDATE=no DOORWARD_TEST_SIZE=full $(CARGO) test --locked -- --test-threads=1
-	$(CARGO) bench --locked --bench router
+	$(CARGO) bench --locked --bench router --bench balance
 	bash tests/fuzz.sh 600
 	$(MAKE) costs
 	bash tests/scan.sh $(CARGO_TARGET_DIR)/debug/doorward

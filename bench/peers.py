@@ -12,6 +12,7 @@ from pathlib import Path
 MANY = 1_000_000_000
 CONNECTIONS = 19_000
 POOL = 1024
+ISSUER, AUDIENCE = "https://id.bench.test", "api"
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Setup:
     bulk: bool = False
     origin: str = ""  # another one than the cheap one: `calls` of gRPC, or `sockets`
     clauses: str = ""  # Doorward only: further clauses of its routes
+    tokens: str = ""  # nobody comes in without a token signed with this algorithm
 
 
 @dataclass
@@ -38,6 +40,7 @@ class Ground:
     bare: Path
     envoy: Path | None
     echo: object = None  # a running `Echo`
+    tokens: object = None  # a `Tokens`
     proxy_cores: str = "0"
     serial: int = 0
     problems: dict = field(default_factory=dict)
@@ -88,11 +91,17 @@ def doorward(ground, folder, setup, ports):
         f'  secure: {{ address: "127.0.0.1:{ports.tls}", limits: {limits}, tls: {json.dumps(tls)} }}',
         f"telemetry: {{ access_log: {json.dumps(log)} }}",
         f'upstreams: {{ up: {{ targets: [{{ url: "{scheme}://127.0.0.1:{ground.origin(setup)}" }}] }} }}',
-        "routes:",
     ]
+    clauses = setup.clauses
+    if setup.tokens:
+        keys = str(ground.tokens.of(setup.tokens).keys)
+        user = {"issuer": ISSUER, "audiences": [AUDIENCE], "jwks_file": keys, "algorithms": [setup.tokens]}
+        lines.append(f"authenticators: {{ user: {{ jwt: {json.dumps(user)} }} }}")
+        clauses = "auth: [user]"
+    lines.append("routes:")
     for index, prefix in enumerate(prefixes(setup)):
         prefix = prefix.rstrip("/") or "/"
-        more = f", {setup.clauses}" if setup.clauses else ""
+        more = f", {clauses}" if clauses else ""
         lines.append(f"  - {{ name: r{index}, match: {{ path_prefix: {prefix} }}{more}, upstream: up }}")
     config = folder / "doorward.yaml"
     config.write_text("\n".join(lines) + "\n")
@@ -153,6 +162,19 @@ def haproxy(ground, folder, setup, ports):
         route = f"use_backend %[path,map_beg({table})]"
     else:
         route = "default_backend up"
+    tokens = ""
+    if setup.tokens:
+        key = ground.tokens.of(setup.tokens)
+        # What each of the others looks at too: algorithm, signature, issuer, audience and end.
+        checks = [
+            f"{{ http_auth_bearer,jwt_header_query('$.alg') -m str {setup.tokens} }}",
+            f'{{ http_auth_bearer,jwt_verify("{setup.tokens}","{key.verifies}") 1 }}',
+            f"{{ http_auth_bearer,jwt_payload_query('$.iss') -m str {ISSUER} }}",
+            f"{{ http_auth_bearer,jwt_payload_query('$.aud') -m str {AUDIENCE} }}",
+            "{ var(txn.ends),sub(txn.now) -m int gt 0 }",
+        ]
+        now = "http-request set-var(txn.now) date()\n  http-request set-var(txn.ends) http_auth_bearer,jwt_payload_query('$.exp','int')"
+        tokens = "\n  ".join([now, *(f"http-request deny deny_status 401 unless {check}" for check in checks), "http-request del-header authorization"])
     config = folder / "haproxy.cfg"
     config.write_text(
         f"""global
@@ -173,6 +195,7 @@ frontend all
   bind 127.0.0.1:{ports.tls} ssl crt {pem} alpn h2,http/1.1
   option forwardfor
   {form if setup.log else ""}
+  {tokens}
   {route}
 backend up
   server up 127.0.0.1:{ground.origin(setup)} pool-max-conn {POOL} {"proto h2" if setup.origin == "calls" else ""}
@@ -195,6 +218,12 @@ def envoy(ground, folder, setup, ports):
         "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": routes}]},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": router}],
     }
+    if setup.tokens:
+        said = {"inline_string": ground.tokens.of(setup.tokens).keys.read_text()}
+        provider = {"issuer": ISSUER, "audiences": [AUDIENCE], "local_jwks": said}
+        rules = [{"match": {"prefix": "/"}, "requires": {"provider_name": "user"}}]
+        one = {"@type": kind + "extensions.filters.http.jwt_authn.v3.JwtAuthentication", "providers": {"user": provider}, "rules": rules}
+        manager["http_filters"].insert(0, {"name": "envoy.filters.http.jwt_authn", "typed_config": one})
     if setup.origin == "sockets":
         manager["upgrade_configs"] = [{"upgrade_type": "websocket"}]
     if setup.log:
@@ -282,7 +311,8 @@ class Proxy:
 
     def wait(self, seconds=20):
         """Waits for the first good answer; returns how long it took since the start."""
-        request = f"GET {self.path()} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode()
+        shown = f"authorization: Bearer {self.ground.tokens.of(self.setup.tokens).first()}\r\n" if self.setup.tokens else ""
+        request = f"GET {self.path()} HTTP/1.1\r\nhost: 127.0.0.1\r\n{shown}connection: close\r\n\r\n".encode()
         while True:
             if self.process and self.process.poll() is not None:
                 text = self.output.read_text(errors="replace").strip().splitlines()

@@ -17,6 +17,7 @@ import report
 from measure import interleaved, sample
 from peers import Echo, Ground, Proxy, Upstream, free_ports
 from singles import SINGLES, running, stop
+from tokens import Tokens
 from workloads import WORKLOADS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -51,9 +52,9 @@ def target():
 
 
 def built(options):
-    """Builds what is measured, in the profile of releases; returns Doorward, the bare proxy, the generator and the echo."""
+    """Builds what is measured, in the profile of releases; returns Doorward, the bare proxy, the generator, the echo and the maker of tokens."""
     cargo = shutil.which("cargo") or str(Path.home() / ".cargo/bin/cargo")
-    command = [cargo, "build", "--release", "--locked", "--bench", "bare", "--bench", "load", "--bench", "echo", "--message-format", "json-render-diagnostics"]
+    command = [cargo, "build", "--release", "--locked", "--bench", "bare", "--bench", "load", "--bench", "echo", "--bench", "tokens", "--message-format", "json-render-diagnostics"]
     if not options.doorward:
         command += ["--bin", "doorward"]
     environment = os.environ | {"CARGO_TARGET_DIR": str(target())}
@@ -63,7 +64,7 @@ def built(options):
         told = json.loads(line)
         if told.get("executable"):
             found[told["target"]["name"]] = told["executable"]
-    return (Path(found[name]) for name in ("doorward", "bare", "load", "echo"))
+    return (Path(found[name]) for name in ("doorward", "bare", "load", "echo", "tokens"))
 
 
 def envoy(problems):
@@ -122,7 +123,7 @@ def main():
     options = arguments()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    doorward, bare, options.load, echo = built(options)
+    doorward, bare, options.load, echo, tokens = built(options)
     problems = {}
     out = options.out or target() / "bench"
     out.mkdir(parents=True, exist_ok=True)
@@ -135,6 +136,7 @@ def main():
         folder.chmod(0o755)
         cert, key = certificate(folder)
         ground = Ground(folder, free_ports(1)[0], cert, key, doorward, bare, envoy(problems), problems=problems)
+        ground.tokens = Tokens(tokens, folder)
         run["versions"] = report.versions(ground)
         with Upstream(ground) as upstream, Echo(echo) as ground.echo:
             with Proxy(ground, "direct") as direct:

@@ -45,6 +45,18 @@ def wrk(path, tls=False, script=None, connections=CONNECTIONS):
     return run
 
 
+def bearing(algorithm, again=False):
+    """GET 1 KiB with a token; the next one for each request, unless it is the same again."""
+
+    def run(proxy, seconds, folder):
+        # Who asks for none gets one too: what differs is what is made of it.
+        tokens = proxy.ground.tokens.of(algorithm).tokens
+        count = 1 if again else "math.huge"
+        return wrk("/1k", script=BEARING % (tokens, count))(proxy, seconds, folder)
+
+    return run
+
+
 def h2load(tls):
     """32 requests at a time over eight connections of HTTP/2."""
 
@@ -97,8 +109,24 @@ def each(peers, **setup):
     return {peer: (peer, Setup(**setup)) for peer in ["doorward", *peers]}
 
 
+# Heads are made before the clock runs. Each sample goes on elsewhere, so that none finds what the one before left behind.
+BEARING = """
+local heads, at = {}, 0
+function init()
+  for token in io.lines("%s") do
+    if #heads >= %s then break end
+    heads[#heads + 1] = wrk.format("GET", "/1k", { authorization = "Bearer " .. token })
+  end
+  at = os.time() %% #heads
+end
+function request()
+  at = at %% #heads + 1
+  return heads[at]
+end
+"""
 POST = 'wrk.method = "POST"\nwrk.body = string.rep("x", 10240)\nwrk.headers["content-type"] = "application/octet-stream"\n'
 TUNED = {"nginx tuned": ("nginx", Setup(bulk=True))}
+UNASKED = {"doorward, no token asked": ("doorward", Setup())}
 PLAIN = {"doorward, no log": ("doorward", Setup())}
 # With limits to its messages Doorward follows the frames.
 FOLLOWED = {"doorward, message cap": ("doorward", Setup(origin="sockets", clauses="websocket: { max_message: 1MiB }"))}
@@ -115,5 +143,9 @@ WORKLOADS = [
     Workload("10m", "GET 10 MiB", wrk("/10m", connections=8), each(PEERS) | TUNED),
     Workload("grpc", "a unary call of gRPC, 64 bytes both ways", calls, each(["haproxy", "envoy"], origin="calls"), "calls"),
     Workload("websocket", "a message of 64 bytes there and back", sockets, each(["haproxy", "envoy"], origin="sockets") | FOLLOWED, "sockets"),
+    Workload("rs256", "GET 1 KiB with a token (RS256), another each time", bearing("RS256"), each(["haproxy", "envoy"], tokens="RS256")),
+    Workload("es256", "the same with ES256", bearing("ES256"), each(["haproxy", "envoy"], tokens="ES256")),
+    Workload("hs256", "the same with HS256", bearing("HS256"), each(["haproxy", "envoy"], tokens="HS256") | UNASKED),
+    Workload("token", "GET 1 KiB with the same token (RS256) again", bearing("RS256", again=True), each(["haproxy", "envoy"], tokens="RS256") | UNASKED),
     Workload("routes", "GET 1 KiB, one of 1,000 routes", wrk(None), each(["nginx", "haproxy", "envoy"], routes=1000) | {"doorward, one route": ("doorward", Setup())}),
 ]
