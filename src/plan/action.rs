@@ -110,7 +110,12 @@ impl Redirection {
             }
         }
         location.push_str(&path);
-        if let Some(query) = facts.raw_query() {
+        // Without what told who is calling.
+        let kept = facts.exchange.to_upstream.query.as_deref();
+        if let Some(query) = kept
+            .or_else(|| facts.raw_query())
+            .filter(|it| !it.is_empty())
+        {
             location.push('?');
             location.push_str(query);
         }

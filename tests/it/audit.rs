@@ -96,6 +96,16 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
         let auth = route("auth: [u]");
         format!("{auth}authenticators: {{ u: {{ {kind} }} }}\n")
     };
+    let two_issuers = |rule: &str| {
+        let auth = route("auth: [u, v]");
+        let jwt = |name: &str| {
+            format!("{name}: {{ jwt: {{ audiences: [a], issuer: \"https://{name}.test\" }} }}")
+        };
+        let (u, v) = (jwt("u"), jwt("v"));
+        format!(
+            "{auth}authenticators: {{ {u}, {v} }}\nconsumers: {{ acme: {{ identify: {{ claim: azp, equals: w{rule} }} }} }}\n"
+        )
+    };
     let issuer =
         |url: &str| authenticator(&format!("jwt: {{ audiences: [a], issuer: \"{url}\" }}"));
     let asked = |url: &str, secret: &str| {
@@ -312,6 +322,12 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             client_auth(""),
             "{ ca_file: a",
             client_auth(", crl_file: a.crl"),
+        ),
+        (
+            "A022",
+            two_issuers(""),
+            "{ claim: azp",
+            two_issuers(", authenticator: u"),
         ),
         (
             "A020",

@@ -423,6 +423,106 @@ fn passwords_are_verified_and_stay_here() {
 }
 
 #[test]
+fn a_name_is_that_of_the_file_that_is_trusted_with_it() {
+    let origin = Origin::echo();
+    let hash = bcrypt::hash("open", 4).unwrap();
+    let file = format!("alice:{hash}\n");
+    let authenticators = "ops: { basic: { htpasswd_file: a.htpasswd } }, partners: { basic: { htpasswd_file: b.htpasswd } }";
+    for (rule, boss) in [(", authenticator: ops", None), ("", Some("boss"))] {
+        let consumers = format!("boss: {{ identify: {{ basic: alice{rule} }} }}");
+        let told = "identity: { headers: { x-by: \"{consumer.name}\" } }";
+        let text = config(&origin.url(), authenticators, &consumers, told);
+        let routes = format!(
+            "routes: [{{ name: ops, match: {{ path: /ops }}, auth: [ops], {told}, upstream: o }}, {{ name: all, match: {{ path_prefix: / }}, auth: [partners],"
+        );
+        let text = text.replace("routes: [{ name: all, match: { path_prefix: / },", &routes);
+        let setup = Setup::new(&text);
+        let gateway = setup
+            .file("a.htpasswd", &file)
+            .file("b.htpasswd", &file)
+            .spawn();
+        for (path, who) in [("/ops", Some("boss")), ("/", boss)] {
+            ask(&gateway, path, &[("Authorization", &basic("alice:open"))]).expect(200);
+            assert_eq!(origin.last().header("x-by"), who, "{path}");
+        }
+    }
+}
+
+#[test]
+fn who_was_verified_comes_in_after_a_reload_however_many_they_are() {
+    let origin = Origin::echo();
+    let file = format!("ana:{}\n", bcrypt::hash("open", 8).unwrap());
+    let authenticators = "ops: { basic: { htpasswd_file: a.htpasswd } }";
+    let text = config(&origin.url(), authenticators, "", "auth: [ops]");
+    let gateway = Setup::new(&text).file("a.htpasswd", file).spawn();
+    let pair = basic("ana:open");
+    for _ in 0..2 {
+        let mut clients: Vec<_> = (0..100).map(|_| gateway.client()).collect();
+        for client in &mut clients {
+            client.send_request("GET", "/", &[("Authorization", &pair)], b"");
+        }
+        for client in &mut clients {
+            client.response("GET").expect(200);
+        }
+        super::control::reload(&gateway, 0);
+    }
+}
+
+#[test]
+fn what_is_shown_in_an_odd_way_is_no_credential_and_stays_here() {
+    let origin = Origin::echo();
+    let gateway = keyed(
+        &origin,
+        "cookie: sess",
+        "{ any: [partner], anonymous: guest }",
+    );
+    let raw = |cookie: &[u8]| {
+        let mut client = gateway.client();
+        let head = b"GET / HTTP/1.1\r\nHost: a.test\r\nCookie: ".as_slice();
+        client.send_raw(&[head, cookie, b"\r\n\r\n"].concat());
+        client.response("GET")
+    };
+    raw(b"sess=key-of-acme; b=1").expect(200);
+    assert_eq!(origin.last().header("cookie"), Some("b=1"));
+    raw(b"sess=key-of-acme; sess=\xff\xfe").expect(401);
+    raw(b"b=1").expect(200);
+    let file = format!("ana:{}\n", bcrypt::hash("open", 4).unwrap());
+    let authenticators = "ops: { basic: { htpasswd_file: a.htpasswd } }";
+    let clauses = "auth: { any: [ops], anonymous: guest }";
+    let text = config(&origin.url(), authenticators, "guest: {}", clauses);
+    let gateway = Setup::new(&text).file("a.htpasswd", file).spawn();
+    let asked = |line: &str| ask(&gateway, "/", &[("Authorization", line)]);
+    asked(&basic("ana:open").replace(' ', "\t")).expect(401);
+    asked("Bearer of-somebody-else").expect(200);
+    assert_eq!(origin.last().header("authorization"), None);
+}
+
+#[test]
+fn a_redirect_leads_nobody_to_a_credential() {
+    let authenticators = "partner: { api_key: { query: uid } }";
+    let text = config(
+        "http://127.0.0.1:1",
+        authenticators,
+        &consumers(),
+        "auth: [partner]",
+    );
+    let text = text.replace(", upstream: o }]", ", redirect: { path: /other } }]");
+    let gateway = Gateway::spawn(&text);
+    for (query, location) in [
+        ("uid=key-of-acme&a=b", "/other?a=b"),
+        ("uid=key-of-acme", "/other"),
+    ] {
+        let answer = ask(&gateway, &format!("/x?{query}"), &[]);
+        assert_eq!(
+            answer.header("location"),
+            Some(location),
+            "{}",
+            answer.text()
+        );
+    }
+}
+
+#[test]
 fn hashes_that_take_no_time_or_all_of_it_are_refused() {
     let origin = Origin::echo();
     let argon2 =

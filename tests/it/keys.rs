@@ -17,7 +17,7 @@ use std::time::Instant;
 use serde_json::Value as Json;
 
 use super::auth::sha256;
-use super::control::{ask_socket, asked, at_socket, metric};
+use super::control::{ask_socket, asked, at_socket, metric, reload};
 use super::support::{
     Client, DEADLINE, Gateway, Origin, Output, Process, Setup, debian, free_port, run_cli, scale,
 };
@@ -278,6 +278,22 @@ fn what_cannot_be_written_down_is_not_done() {
     std::fs::remove_dir_all(store.path().join("keys.json.new")).unwrap();
     done(&gateway, &["consumers", "suspend", "courier"]);
     assert_eq!(status(&gateway, "key-of-courier"), 403);
+}
+
+#[test]
+fn the_keys_of_whoever_had_a_name_before_open_nothing() {
+    let (origin, store) = (Origin::echo(), tempfile::tempdir().unwrap());
+    let gateway = spawn(&origin, store.path());
+    let key = done(&gateway, &["keys", "new", "courier"]);
+    assert_eq!(status(&gateway, &key), 200);
+    let text = config(&origin, store.path(), "");
+    gateway.write_config(&text.replace("courier: {", "other: {"));
+    reload(&gateway, 0);
+    assert_eq!(status(&gateway, &key), 401);
+    done(&gateway, &["consumers", "new", "courier"]);
+    assert_eq!(status(&gateway, &key), 401);
+    let new = done(&gateway, &["keys", "new", "courier"]);
+    assert_eq!(statuses(&mut gateway.client(), &[&key, &new]), [401, 200]);
 }
 
 #[test]

@@ -188,6 +188,12 @@ pub const RULES: &[Rule] = &[
         "pages that may read answers are named",
         "name the origins, unless everybody on the internet may read what is served here",
     ),
+    rule(
+        "A022",
+        Risk::Medium,
+        "whoever vouches for a consumer is named",
+        "write `authenticator: NAME` beside it: else whoever gets that name of another one is taken for this consumer",
+    ),
 ];
 
 /// One place where a rule is broken.

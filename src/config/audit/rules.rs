@@ -75,6 +75,7 @@ impl Findings<'_> {
         self.listeners();
         self.targets();
         self.authenticators();
+        self.vouching();
         self.admin();
         self.telemetry();
         self.sections();

@@ -20,6 +20,7 @@ use super::finding::Finding;
 use super::forward::{self, Forward};
 use super::introspection::{self, Introspection};
 use super::jwt::{self, Jwt};
+use super::rules::Proof;
 use crate::base::clock::SharedClock;
 use crate::base::problem::{Place, Problems};
 use crate::base::task::{Spawner, TaskGuard};
@@ -143,6 +144,17 @@ impl AuthenticatorSpec {
             | Self::Basic(_)
             | Self::Forward(_)
             | Self::ExtAuthz(_) => None,
+        }
+    }
+
+    /// What it vouches for, that consumers may be recognised by.
+    #[must_use]
+    pub const fn proof(&self) -> Option<Proof> {
+        match self {
+            Self::Jwt(_) | Self::Introspection(_) => Some(Proof::Claim),
+            Self::Basic(_) => Some(Proof::User),
+            Self::ClientCert(_) => Some(Proof::Certificate),
+            Self::ApiKey(_) | Self::Forward(_) | Self::ExtAuthz(_) => None,
         }
     }
 
@@ -282,8 +294,10 @@ impl Authenticator {
 
     /// Takes over what was found out under another config.
     pub fn inherit(&self, before: &Self) {
-        if let (Kind::Jwt(mine), Kind::Jwt(theirs)) = (&self.kind, &before.kind) {
-            mine.inherit(theirs);
+        match (&self.kind, &before.kind) {
+            (Kind::Jwt(mine), Kind::Jwt(theirs)) => mine.inherit(theirs),
+            (Kind::Basic(mine), Kind::Basic(theirs)) => mine.inherit(theirs),
+            _ => {}
         }
     }
 

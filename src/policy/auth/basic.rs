@@ -20,12 +20,18 @@ use super::cache::Cache;
 use super::carrier::{Carrier, Shown};
 use super::consumers::Consumers;
 use super::finding::Finding;
+use super::flights::Flights;
 use crate::base::digest::Digest;
 use crate::base::problem::{Place, Problem, Problems};
 use crate::exchange::{Identity, Mode, RequestHead};
 
+const NOT_TOGETHER: Finding = Finding::Refused("name and password do not belong together");
+const BUSY: Finding = Finding::Unavailable("too many passwords are being verified");
+
 /// A longer pair is none.
 const PAIR_BYTES_MAX: usize = 1024;
+/// What it takes to remember that a pair was verified.
+const PROOF_BYTES: usize = 64;
 /// bcrypt reads no more of a password: what comes after it would not be looked at.
 const BCRYPT_BYTES_MAX: usize = 72;
 /// So many passwords are verified at a time: each takes a core and, with argon2, its memory …
@@ -49,11 +55,32 @@ pub struct Spec {
 /// Verifies pairs.
 pub(super) struct Basic {
     users: HashMap<Box<str>, Arc<str>>,
-    verified: Cache<Arc<Identity>>,
-    /// What the digests of pairs are made with; it never leaves the process.
-    key: OnceLock<[u8; 32]>,
+    /// The hashes of all of them.
+    hashes: Box<[Arc<str>]>,
+    /// Whose pairs were verified.
+    known: Cache<Arc<Identity>>,
+    proofs: OnceLock<Arc<Proofs>>,
+    flights: Flights<Finding>,
     turns: Arc<Semaphore>,
     waiting: Semaphore,
+}
+
+/// What was found out about a file: it holds as long as the file is the same.
+struct Proofs {
+    /// What the digests of pairs are made with; it never leaves the process.
+    key: [u8; 32],
+    verified: Cache<()>,
+}
+
+impl Default for Proofs {
+    fn default() -> Self {
+        let mut key = [0; 32];
+        for half in key.chunks_mut(16) {
+            half.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
+        }
+        let verified = Cache::default();
+        Self { key, verified }
+    }
 }
 
 impl std::fmt::Debug for Basic {
@@ -73,7 +100,7 @@ impl Spec {
         let place = place.key("htpasswd_file");
         // Where it cannot be read, that was said.
         let text = std::str::from_utf8(file?).ok();
-        let mut users = HashMap::new();
+        let mut users: HashMap<Box<str>, Arc<str>> = HashMap::new();
         let mut wrong = |line: usize, what: &str| {
             let what = format!("line {line} of the file {what}");
             let problem = Problem::error("E060", place.clone(), what);
@@ -98,9 +125,11 @@ impl Spec {
             }
         }
         Some(Basic {
+            hashes: users.values().cloned().collect(),
             users,
-            verified: Cache::default(),
-            key: OnceLock::new(),
+            known: Cache::default(),
+            proofs: OnceLock::new(),
+            flights: Flights::default(),
             turns: Arc::new(Semaphore::new(AT_ONCE)),
             waiting: Semaphore::new(WAITING_MAX),
         })
@@ -165,68 +194,106 @@ impl Basic {
             Ok(None) => return Finding::Absent,
             Err(why) => return Finding::Refused(why),
         };
-        match self.verified.find(&self.digest(&pair)) {
+        match self.known.find(&self.digest(&pair)) {
             Some(identity) => known.admit(identity),
             None => Finding::Ask,
         }
     }
 
-    /// Verifies the pair, when it is its turn.
+    /// Verifies the pair, when it is its turn; whoever shows the same meanwhile hears the same.
     pub(super) async fn ask(
         &self,
         head: &RequestHead,
         mode: Mode,
         (name, known): (&Arc<str>, &Consumers),
     ) -> Finding {
-        const BUSY: Finding = Finding::Unavailable("too many passwords are being verified");
-        let Ok(Some((user, password))) = shown(head) else {
+        let Ok(Some(pair)) = shown(head) else {
             return Finding::Absent;
         };
-        let Ok(_place) = self.waiting.try_acquire() else {
-            return BUSY;
-        };
-        let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else {
-            return BUSY;
-        };
-        // Somebody who is not there takes as long as somebody who is.
+        let digest = self.digest(&pair);
+        let ask = Box::pin(async {
+            // It may have been found out since this one looked, or under the config before.
+            if let Some(identity) = self.known.find(&digest) {
+                return known.admit(identity);
+            }
+            let (user, password) = pair;
+            if self.proofs().verified.find(&digest).is_none() {
+                match self.verified(user.clone(), password, mode).await {
+                    Some(true) => self.proofs().verified.keep(digest, (), PROOF_BYTES),
+                    Some(false) => return NOT_TOGETHER,
+                    None => return BUSY,
+                }
+            }
+            self.recognise(user, digest, (name, known))
+        });
+        self.flights.join(digest, ask).await.unwrap_or(BUSY)
+    }
+
+    /// Whether they belong together; nothing: too many want to know that.
+    async fn verified(&self, user: String, password: String, mode: Mode) -> Option<bool> {
+        let _place = self.waiting.try_acquire().ok()?;
+        let turn = Arc::clone(&self.turns).acquire_owned().await.ok()?;
+        // Somebody who is not there takes as long as somebody who is: as the same one each time, where hashes differ in cost.
         let there = self.users.get(&*user);
-        let hash = there.or_else(|| self.users.values().next()).cloned();
+        let hash = there.or_else(|| self.anybody(&user)).cloned();
         let is_there = there.is_some();
-        let digest = self.digest(&(user.clone(), password.clone()));
         let verify = move || {
             // The turn ends with the work, also where nobody waits for it any more.
             let _turn = turn;
             hash.is_some_and(|hash| verifies(&password, &hash)) && is_there
         };
-        let verified = match mode {
+        Some(match mode {
             Mode::Live => tokio::task::spawn_blocking(verify).await.unwrap_or(false),
             // Nobody else is kept waiting.
             Mode::Dry | Mode::Offline => verify(),
+        })
+    }
+
+    /// Who it is that has the right password.
+    fn recognise(
+        &self,
+        user: String,
+        digest: Digest,
+        (name, known): (&Arc<str>, &Consumers),
+    ) -> Finding {
+        let consumer = match known.of_user(name, &user) {
+            Ok(consumer) => consumer.cloned(),
+            Err(why) => return Finding::Refused(why),
         };
-        if !verified {
-            return Finding::Refused("name and password do not belong together");
-        }
         let identity = Arc::new(Identity {
             method: "basic",
             authenticator: Arc::clone(name),
-            consumer: known.of_user(&user).cloned(),
+            consumer,
             credential: user.as_str().into(),
             subject: Some(user.into()),
             ..Identity::default()
         });
-        self.verified
+        self.known
             .keep(digest, Arc::clone(&identity), PAIR_BYTES_MAX);
         known.admit(identity)
     }
 
+    /// The hash that a name is verified with that stands nowhere: nobody outside can foretell which, and it stays the same.
+    fn anybody(&self, user: &str) -> Option<&Arc<str>> {
+        let parts = [&self.proofs().key, user.as_bytes()];
+        let [first, second, ..] = Digest::of(&parts.concat()).bytes();
+        let number = usize::from(u16::from_be_bytes([first, second]));
+        self.hashes.get(number.checked_rem(self.hashes.len())?)
+    }
+
+    /// What was verified under another config still holds, where the file is the same.
+    pub(super) fn inherit(&self, before: &Self) {
+        if self.users == before.users {
+            self.proofs.get_or_init(|| Arc::clone(before.proofs()));
+        }
+    }
+
+    fn proofs(&self) -> &Arc<Proofs> {
+        self.proofs.get_or_init(Arc::default)
+    }
+
     fn digest(&self, (user, password): &(String, String)) -> Digest {
-        let key = self.key.get_or_init(|| {
-            let mut key = [0; 32];
-            for half in key.chunks_mut(16) {
-                half.copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-            }
-            key
-        });
+        let key = &self.proofs().key;
         let length = (user.len() as u64).to_be_bytes();
         let parts = [key, &length[..], user.as_bytes(), password.as_bytes(), key];
         Digest::of(&parts.concat())

@@ -50,10 +50,13 @@ impl Carrier {
             }
             Self::Cookie(name) => {
                 let found = cookies(&head.headers);
-                only(found.filter_map(|(key, value)| {
-                    let value = std::str::from_utf8(value).ok()?;
-                    (key == name.as_bytes()).then_some((Cow::Borrowed(""), Cow::Borrowed(value)))
-                }))
+                let mut found = found.filter(|(key, _)| *key == name.as_bytes());
+                match (found.next(), found.next()) {
+                    (None, _) => Shown::Nothing,
+                    (Some((_, value)), None) => std::str::from_utf8(value)
+                        .map_or(Shown::Unclear, |text| Shown::One(Cow::Borrowed(text))),
+                    (Some(_), Some(_)) => Shown::Unclear,
+                }
             }
         }
     }
@@ -144,11 +147,16 @@ fn one<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Shown<'h> {
 
 /// What stands behind the scheme, where it is one of `schemes`: of another nothing is shown here.
 fn of_scheme<'h>(line: &'h str, schemes: &[&str]) -> Shown<'h> {
-    let (scheme, rest) = line.split_once(' ').unwrap_or((line, ""));
+    let (scheme, rest) = line
+        .split_once(|c: char| c.is_ascii_whitespace())
+        .unwrap_or((line, ""));
     let known = schemes
         .iter()
         .any(|known| scheme.eq_ignore_ascii_case(known));
-    if known {
+    if known && line.as_bytes().get(scheme.len()) == Some(&b'\t') {
+        // RFC 9110 section 11.4 has a space there; others may read it all the same.
+        Shown::Unclear
+    } else if known {
         Shown::One(Cow::Borrowed(rest.trim_matches(' ')))
     } else {
         Shown::Nothing

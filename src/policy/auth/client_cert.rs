@@ -59,7 +59,7 @@ impl ClientCert {
         let Some(subject) = subject else {
             return Finding::Refused("its certificate has no such name, or more than one");
         };
-        let consumer = match known.of_certificate(client) {
+        let consumer = match known.of_certificate(name, client) {
             Ok(consumer) => consumer,
             Err(why) => return Finding::Refused(why),
         };

@@ -9,7 +9,7 @@ use serde_json::{Map, Value as Json};
 
 use super::finding::Finding;
 use super::register::Register;
-use super::rules::{Identify, Rules};
+use super::rules::{Identify, Proof, Rules};
 use crate::base::digest::Digest;
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::units::Date;
@@ -95,6 +95,15 @@ pub struct Consumers {
 }
 
 impl ConsumerSpec {
+    /// What its rules take anybody's word for, each with its place, where `place` is its own.
+    pub fn anybodys(&self, place: &Place) -> Vec<(Place, Proof)> {
+        let rules = self.identify.0.iter().enumerate();
+        let rules = rules.filter(|(_, rule)| rule.authenticator.is_none());
+        rules
+            .map(|(index, rule)| (self.identify.place(place, index), rule.proof()))
+            .collect()
+    }
+
     /// The authenticators whose word its rules want, each with its place, where `place` is its own.
     pub fn trusted(&self, place: &Place) -> Vec<(Place, &str)> {
         let rules = self.identify.0.iter().enumerate();
@@ -194,13 +203,18 @@ impl Consumers {
 
     pub(super) fn of_certificate(
         &self,
+        authenticator: &str,
         client: &ClientCertificate,
     ) -> Result<Option<&Arc<Consumer>>, &'static str> {
-        self.rules.of_certificate(client)
+        self.rules.of_certificate(authenticator, client)
     }
 
-    pub(super) fn of_user(&self, user: &str) -> Option<&Arc<Consumer>> {
-        self.rules.of_user(user)
+    pub(super) fn of_user(
+        &self,
+        authenticator: &str,
+        user: &str,
+    ) -> Result<Option<&Arc<Consumer>>, &'static str> {
+        self.rules.of_user(authenticator, user)
     }
 
     /// The keys of the config.

@@ -27,6 +27,7 @@ pub use consumers::{ConsumerSpec, Consumers};
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, HeaderValue};
 pub use register::{KeysSpec, Register};
+pub use rules::Proof;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
@@ -269,6 +270,8 @@ impl Auth {
             Outcome::Nobody => match &self.anonymous {
                 Some(nobody) => {
                     self.admit(Arc::clone(nobody), ex)?;
+                    // What nobody here could read is not for the upstream either.
+                    carrier::remove(&self.removed, head, ex);
                     self.forget(ex);
                     Ok(Verdict::Continue)
                 }

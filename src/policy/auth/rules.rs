@@ -38,7 +38,7 @@ pub(super) struct RuleSpec {
     /// What that claim is, to the letter.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     equals: Option<String>,
-    /// The authenticator whose word is taken for the claim. Default: any; then all of them have to be trusted with it.
+    /// The authenticator whose word is taken for it. Default: any; then all of them have to be trusted with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) authenticator: Option<String>,
     /// The URI of a client's certificate, e.g. `spiffe://acme/web`.
@@ -53,6 +53,28 @@ pub(super) struct RuleSpec {
     /// The user of `basic`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     basic: Option<String>,
+}
+
+/// What somebody is recognised by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Proof {
+    /// A claim of whoever vouches.
+    Claim,
+    /// A name in a client's certificate.
+    Certificate,
+    /// The user of a password.
+    User,
+}
+
+impl RuleSpec {
+    /// What it goes by.
+    pub(super) const fn proof(&self) -> Proof {
+        match (&self.claim, &self.basic) {
+            (Some(_), _) => Proof::Claim,
+            (None, Some(_)) => Proof::User,
+            (None, None) => Proof::Certificate,
+        }
+    }
 }
 
 impl Identify {
@@ -99,15 +121,18 @@ impl JsonSchema for Identify {
 
 type ByText = HashMap<Box<str>, Arc<Consumer>>;
 
+/// By who vouches for it: an authenticator, or any.
+type ByTrusted = BTreeMap<Option<Box<str>>, ByText>;
+
 /// The rules of all consumers.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
     /// By the claim as it is written, and who vouches for it.
     claims: BTreeMap<(Box<str>, Option<Box<str>>), ByClaim>,
-    uris: ByText,
-    dns: ByText,
-    subjects: ByText,
-    users: ByText,
+    uris: ByTrusted,
+    dns: ByTrusted,
+    subjects: ByTrusted,
+    users: ByTrusted,
 }
 
 /// The consumers that one claim tells apart.
@@ -135,15 +160,13 @@ impl Rules {
         ];
         let several = written.iter().filter(|it| it.is_some()).count() != 1;
         let of_claim = spec.claim.is_some();
-        if several
-            || spec.equals.is_some() != of_claim
-            || (spec.authenticator.is_some() && !of_claim)
-        {
+        if several || spec.equals.is_some() != of_claim {
             let what = "this says nothing by which somebody is recognised";
             let problem = Problem::error("E060", place.clone(), what);
             let hint = "one of `{ claim: azp, equals: web }`, `{ san_uri: … }`, `{ san_dns: … }`, `{ subject: … }`, `{ basic: … }`";
             return problems.push(problem.hint(hint));
         }
+        let trusted = || spec.authenticator.as_deref().map(Into::into);
         let (map, value) = match (
             &spec.claim,
             &spec.san_uri,
@@ -152,10 +175,12 @@ impl Rules {
             &spec.basic,
         ) {
             (Some(claim), ..) => (self.by_claim(claim, spec), spec.equals.as_ref()),
-            (_, Some(uri), ..) => (&mut self.uris, Some(uri)),
-            (_, _, Some(name), ..) => (&mut self.dns, Some(name)),
-            (_, _, _, Some(subject), _) => (&mut self.subjects, Some(subject)),
-            (.., user) => (&mut self.users, user.as_ref()),
+            (_, Some(uri), ..) => (self.uris.entry(trusted()).or_default(), Some(uri)),
+            (_, _, Some(name), ..) => (self.dns.entry(trusted()).or_default(), Some(name)),
+            (_, _, _, Some(subject), _) => {
+                (self.subjects.entry(trusted()).or_default(), Some(subject))
+            }
+            (.., user) => (self.users.entry(trusted()).or_default(), user.as_ref()),
         };
         let Some(value) = value else { return };
         let before = map.insert(value.as_str().into(), Arc::clone(consumer));
@@ -196,24 +221,41 @@ impl Rules {
         only(found).map(|consumer| consumer.cloned())
     }
 
-    /// Whose certificate it is.
+    /// Whose certificate it is, that `authenticator` vouches for.
     pub(super) fn of_certificate(
         &self,
+        authenticator: &str,
         client: &ClientCertificate,
     ) -> Result<Option<&Arc<Consumer>>, &'static str> {
-        let uris = client.uris.iter().filter_map(|uri| self.uris.get(uri));
-        let dns = client.dns.iter().filter_map(|name| self.dns.get(name));
-        let subject = client
-            .subject
-            .iter()
-            .filter_map(|subject| self.subjects.get(subject));
+        let uris = client.uris.iter();
+        let uris = uris.flat_map(|uri| of(&self.uris, authenticator, uri));
+        let dns = client.dns.iter();
+        let dns = dns.flat_map(|name| of(&self.dns, authenticator, name));
+        let subject = client.subject.iter();
+        let subject = subject.flat_map(|it| of(&self.subjects, authenticator, it));
         only(uris.chain(dns).chain(subject))
     }
 
-    /// Who the user is.
-    pub(super) fn of_user(&self, user: &str) -> Option<&Arc<Consumer>> {
-        self.users.get(user)
+    /// Who the user is, that `authenticator` vouches for.
+    pub(super) fn of_user(
+        &self,
+        authenticator: &str,
+        user: &str,
+    ) -> Result<Option<&Arc<Consumer>>, &'static str> {
+        only(of(&self.users, authenticator, user))
     }
+}
+
+/// Whom the text stands for, where `authenticator` is trusted with it.
+fn of<'c>(
+    map: &'c ByTrusted,
+    authenticator: &str,
+    text: &str,
+) -> impl Iterator<Item = &'c Arc<Consumer>> + use<'c> {
+    let trusted = map.get(&Some(authenticator.into()));
+    let anybody = map.get(&None);
+    let found = [trusted, anybody].map(|it| it.and_then(|it| it.get(text)));
+    found.into_iter().flatten()
 }
 
 fn only<'c>(

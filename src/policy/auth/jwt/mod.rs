@@ -82,9 +82,8 @@ impl Jwt {
         let (Keys::Live(mine, from), Keys::Live(theirs, other)) = (&self.keys, &before.keys) else {
             return;
         };
-        let places =
-            |from: &Where| -> Vec<String> { from.remotes().iter().map(|it| it.shown()).collect() };
-        if places(from) == places(other) {
+        let (new, old) = (from.remotes(), other.remotes());
+        if new.len() == old.len() && new.iter().zip(old).all(|(new, old)| new.is_at(old)) {
             mine.inherit(theirs);
         }
     }

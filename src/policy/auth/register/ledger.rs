@@ -194,8 +194,9 @@ impl Ledger {
             groups: groups.to_vec(),
             created: order.at,
         };
-        // Whoever had this name before is no concern of it.
+        // Whoever had this name before is no concern of it, and their keys open nothing in its name.
         self.suspended.remove(name);
+        self.keys.retain(|_, key| key.consumer != name);
         self.consumers.insert(name.to_owned(), kept);
         let told = json!({ "name": name, "groups": groups, "source": "store", "suspended": false });
         Ok(order.done("consumer made", name, None, told))

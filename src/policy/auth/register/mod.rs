@@ -238,7 +238,8 @@ impl Register {
                     let tables = Tables::new(ledger, version, known);
                     self.publish(Arc::new(tables), clock.instant());
                     let change = &done.change;
-                    log::info!(by:% = change.by, consumer:% = change.consumer, key:? = change.key; "{}", change.done);
+                    let key = change.key.as_deref().unwrap_or("none");
+                    log::info!(by:% = change.by, consumer:% = change.consumer, key:% = key; "{}", change.done);
                     return Ok(done.told);
                 }
                 Err(Unwritten::Outrun) => reader.seen = Seen::default(),
