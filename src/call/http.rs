@@ -187,6 +187,7 @@ impl Errand<'_> {
     fn note_target(&self, pick: &Picked, exchange: &mut Exchange) {
         let target = pick.target();
         exchange.target = target.map(|target| Arc::clone(&target.authority));
+        exchange.upstream = Some(Arc::clone(self.upstream.name()));
         let (now, scheme) = (exchange.unix_secs(), exchange.client_scheme());
         exchange.sticky = self.upstream.stick(pick, self.terms.ask.stuck, now, scheme);
     }

@@ -1,5 +1,6 @@
 //! An upstream that is not asked: what it would say is written down.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -84,6 +85,7 @@ impl Scripted {
         exchange.attempts = exchange.attempts.saturating_add(1);
         // What an answer says of the target is rewritten, as it is for a real one.
         exchange.target = upstream.authorities().next().map(Into::into);
+        exchange.upstream = Some(Arc::clone(upstream.name()));
         if let Some(fault) = self.fail {
             return Err(Failed::new(fault, "as it is written"));
         }

@@ -43,8 +43,6 @@ fn add(part: &KeyPart, facts: &Facts<'_>, params: &[Box<str>], hash: &mut KeyHas
             let claims = facts.claims();
             claims.and_then(|claims| claim_text(ClaimPath::new(name).of(claims)?))
         }
-        // There are no plans yet.
-        KeyPart::Plan => None,
     };
     hash.part(text.as_deref().map(str::as_bytes))
 }

@@ -149,6 +149,8 @@ pub struct Exchange {
     pub attempts: u16,
     /// The authority of the target that was tried last. (gateway/peer)
     pub target: Option<Arc<str>>,
+    /// The name of its upstream. (gateway/peer)
+    pub upstream: Option<Arc<str>>,
     /// The cookie by which the client stays with that target, where it does not have it. (gateway/peer)
     pub sticky: Option<HeaderValue>,
 }
@@ -253,6 +255,7 @@ impl Exchange {
             retry_after: None,
             attempts: 0,
             target: None,
+            upstream: None,
             sticky: None,
         }
     }

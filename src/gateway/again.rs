@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use pingora_proxy::Session;
 
+use super::attempt;
 use super::state::{Instead, State};
 use crate::call::{Attempted, Forgetful, is_repeatable};
 use crate::exchange::{Fault, RequestHead, ResponseHead};
@@ -46,7 +47,13 @@ fn falls(
         resend: kept.is_some() && !over,
         last_good: state.last_good.as_deref().unwrap_or(&Forgetful),
     };
-    match flow::fall(&plan, asked, &mut state.exchange, outcome, &means) {
+    let failed = attempt::Told::of(&state.exchange);
+    let fall = flow::fall(&plan, asked, &mut state.exchange, outcome, &means);
+    if !matches!(fall, Fall::Nothing) {
+        // What failed was an attempt at the upstream before, whatever takes its place.
+        attempt::ends_as(state, failed);
+    }
+    match fall {
         Fall::Upstream => {
             state.tries = Tries::default();
             state.tried.clear();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::state::State;
 use crate::call::{Ended, outcome_of};
-use crate::exchange::Fault;
+use crate::exchange::{Exchange, Fallen, Fault};
 use crate::flow;
 use crate::telemetry::UpstreamMetrics;
 
@@ -63,6 +63,39 @@ pub(super) fn answered(state: &mut State, status: u16) {
     if status == 101 {
         ends(state);
     }
+}
+
+/// What a request says of its upstream, and of how an attempt there went.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Told {
+    fallen: Option<Fallen>,
+    fault: Option<Fault>,
+    grpc_status: Option<u8>,
+}
+
+impl Told {
+    /// What it says now.
+    pub(super) const fn of(exchange: &Exchange) -> Self {
+        Self {
+            fallen: exchange.fallen,
+            fault: exchange.fault,
+            grpc_status: exchange.grpc_status,
+        }
+    }
+
+    const fn tell(self, exchange: &mut Exchange) {
+        exchange.fallen = self.fallen;
+        exchange.fault = self.fault;
+        exchange.grpc_status = self.grpc_status;
+    }
+}
+
+/// The attempt ended when the request said this.
+pub(super) fn ends_as(state: &mut State, told: Told) {
+    let now = Told::of(&state.exchange);
+    told.tell(&mut state.exchange);
+    ends(state);
+    now.tell(&mut state.exchange);
 }
 
 /// The answer came to its end.

@@ -30,8 +30,8 @@ pub(super) async fn answer(
     let fault = state.exchange.fault.unwrap_or_else(|| fault_of(error));
     if instead.is_none() {
         state.exchange.fault = Some(fault);
+        telemetry.upstream_failed(&state.exchange, fault, error);
     }
-    telemetry.upstream_failed(&state.exchange, fault, error);
     let begun = session.response_written().is_some_and(|head| {
         !head.status.is_informational() || head.status == StatusCode::SWITCHING_PROTOCOLS
     });

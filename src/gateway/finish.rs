@@ -90,10 +90,7 @@ fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
             .get(name)
             .and_then(|value: &http::HeaderValue| value.to_str().ok())
     };
-    let upstream = exchange
-        .target
-        .as_ref()
-        .and_then(|_| flow::upstream(&state.plan, exchange));
+    let upstream = exchange.target.as_ref().and(exchange.upstream.as_deref());
     Record {
         unix_millis: exchange.unix_millis,
         id: exchange.id.text(),
@@ -108,7 +105,7 @@ fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
             .clock
             .instant()
             .saturating_duration_since(exchange.started),
-        upstream: upstream.map(|upstream| &**upstream.name()),
+        upstream: upstream,
         target: exchange.target.as_deref(),
         upstream_path: upstream.map(|_| flow::upstream_path(head, exchange)),
         consumer: exchange

@@ -70,6 +70,8 @@ pub(super) async fn choose(session: &Session, state: &mut State) -> Result<Box<H
     state.interim = 0;
     state.exchange.attempts = state.exchange.attempts.saturating_add(1);
     state.exchange.target = Some(Arc::clone(&target.authority));
+    let upstream = flow::upstream(&state.plan, &state.exchange);
+    state.exchange.upstream = upstream.map(|upstream| Arc::clone(upstream.name()));
     state.picked = picked;
     attempt::begins(state);
     Ok(peer)

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value as Json;
 
+use super::control::{metric, metric_becomes};
 use super::support::{Frames, Gate, Gateway, Origin, Outcome, Reply, Response, free_port, run_cli};
 
 fn config(main: &str, spare: &str, upstream: &str, clauses: &str) -> String {
@@ -85,6 +86,46 @@ fn a_fixed_answer_is_the_last_step() {
         let record = record(&gateway);
         assert_eq!(record["fallback"], "respond");
         assert_eq!(record["fallback.reason"], "connect_failure", "why it began");
+    }
+}
+
+#[test]
+fn what_failed_is_the_main_upstreams_whatever_takes_its_place() {
+    for called in ["", CALLED] {
+        for steps in ["{ upstream: spare }", "{ respond: { status: 200 } }"] {
+            let (main, spare) = (answering(503, "busy"), answering(200, "spare"));
+            let second = answering(503, "busy");
+            let clauses = format!("{called}fallback: {{ steps: [{steps}] }}");
+            let upstream =
+                ", outlier_detection: { consecutive_errors: 1 }, load_balancing: round_robin";
+            let targets = format!("{}\" }}, {{ url: \"{}", main.url(), second.url());
+            let config = config(&targets, &spare.url(), upstream, &clauses);
+            let gateway = Gateway::spawn(&config);
+            for _ in 0..3 {
+                ask(&gateway, "GET", b"").expect(200);
+            }
+            let seen = |upstream: &str, class: &str| {
+                let of = format!("status_class=\"{class}\",upstream=\"{upstream}\"");
+                let name = "http_client_request_duration_seconds_count{error_type=\"\",";
+                metric(&gateway, &format!("{name}{of}}}")).unwrap_or(0)
+            };
+            let spared = if steps.contains("upstream") { 3 } else { 0 };
+            assert_eq!(
+                (seen("main", "5xx"), seen("spare", "5xx")),
+                (3, 0),
+                "{steps}"
+            );
+            assert_eq!(seen("spare", "2xx"), spared, "{steps}");
+            let ejected = "doorward_upstream_ejections_total{upstream=\"main\"}";
+            metric_becomes(&gateway, ejected, |times| times == 1);
+            assert!(
+                !gateway.log().contains("request failed"),
+                "{}",
+                gateway.log()
+            );
+            let who = if spared > 0 { "spare" } else { "main" };
+            assert_eq!(record(&gateway)["upstream"], who);
+        }
     }
 }
 
