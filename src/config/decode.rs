@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use serde_path_to_error::{Path, Segment};
 
+use super::by_name::ByName;
 use super::mistake::Mistake;
 use super::tree::{Node, Origin, Value};
 use crate::base::problem::{Place, Problem, Problems, Step};
@@ -72,7 +73,7 @@ pub(super) fn decode_beside<T: DeserializeOwned>(
     attempt.empty_values(node, &mut Vec::new(), place);
     let mut value = None;
     for _ in 0..TRIES_MAX {
-        match serde_path_to_error::deserialize::<_, T>(&attempt.json) {
+        match serde_path_to_error::deserialize::<_, T>(ByName(&attempt.json)) {
             Ok(read) => {
                 value = Some(read);
                 break;

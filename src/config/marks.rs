@@ -228,7 +228,7 @@ impl<'t> Reader<'t, '_> {
 
     fn map(&mut self, depth: usize) -> Result<MarksKind, Box<Problem>> {
         let mut entries: Vec<(String, Mark, Marks)> = Vec::new();
-        let mut seen: HashMap<String, Mark> = HashMap::new();
+        let mut seen: HashMap<String, (Mark, usize)> = HashMap::new();
         loop {
             let (event, span) = self.next()?;
             let key_mark = self.mark(&span);
@@ -246,7 +246,7 @@ impl<'t> Reader<'t, '_> {
             };
             let (event, span) = self.next()?;
             let value = self.node(&event, &span, depth + 1)?;
-            if let Some(first) = seen.get(&key) {
+            if let Some((first, at)) = seen.get(&key).copied() {
                 let what = format!("`{key}` is written twice");
                 let hint = format!(
                     "the first is at line {}:{}; keep one of them",
@@ -257,9 +257,13 @@ impl<'t> Reader<'t, '_> {
                         .hint(hint)
                         .mark(key_mark),
                 );
+                // The other reader keeps the last one: marks and values are of the same.
+                if let Some(entry) = entries.get_mut(at) {
+                    *entry = (key, key_mark, value);
+                }
                 continue;
             }
-            seen.insert(key.clone(), key_mark);
+            seen.insert(key.clone(), (key_mark, entries.len()));
             entries.push((key, key_mark, value));
         }
     }

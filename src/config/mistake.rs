@@ -176,6 +176,10 @@ fn value_problem(place: Place, message: &str, node: Option<&Node>) -> Problem {
         let (_, hint) = wanted(expected, node);
         return Problem::error("E012", place, what).hint(hint);
     }
+    if message.ends_with("is not in this version") {
+        let hint = "take it out; a later version of doorward brings it";
+        return Problem::error("E020", place, message).hint(hint);
+    }
     Problem::of_text(
         "E012",
         place,
@@ -205,7 +209,11 @@ fn wanted(expected: &str, node: Option<&Node>) -> (String, String) {
             "a list".to_owned(),
             format!("put it in brackets: `[{json}]`"),
         ),
-        "a nonzero u16" | "u8" | "u16" | "u32" | "u64" | "usize" | "i32" | "i64" => own(
+        "a nonzero u16" | "a nonzero u32" | "a nonzero u64" | "a nonzero usize" => own(
+            "a whole number of 1 or more",
+            "write a whole number of 1 or more without quotes, e.g. `1`",
+        ),
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i32" | "i64" => own(
             "a whole number",
             "write a whole number without quotes, e.g. `1`",
         ),

@@ -3,6 +3,7 @@
 mod admin;
 pub mod audit;
 mod authentication;
+mod by_name;
 mod clients;
 mod decode;
 mod diff;

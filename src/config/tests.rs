@@ -391,7 +391,7 @@ fn values_from_variables_take_the_type_that_belongs() {
     let loaded = load_text("a", &quoted, &fixed(&variables));
     assert_eq!(
         told(&loaded.problems),
-        ["E012 upstreams.u.targets[0].weight: a text where a whole number belongs"]
+        ["E012 upstreams.u.targets[0].weight: a text where a whole number of 1 or more belongs"]
     );
 }
 

@@ -151,9 +151,7 @@ impl<'de> Deserialize<'de> for Condition {
             }
             fn visit_str<E: de::Error>(self, word: &str) -> Result<Condition, E> {
                 if word == "partial" {
-                    return Err(E::custom(
-                        "`partial` is not in this version; hint: take it out; a later version of doorward brings it",
-                    ));
+                    return Err(E::custom("`partial` is not in this version"));
                 }
                 Condition::named(word).ok_or_else(|| E::unknown_variant(word, KNOWN))
             }

@@ -222,6 +222,16 @@ pub trait Observer: Send + Sync + std::fmt::Debug {
     fn ejected(&self);
 }
 
+/// Nobody counts how targets stand: what their answers are worth is counted where they are asked for.
+#[derive(Debug)]
+pub struct Unobserved;
+
+impl Observer for Unobserved {
+    fn stand(&self, _tally: &Tally) {}
+    fn checked(&self, _health: Health) {}
+    fn ejected(&self) {}
+}
+
 /// What lives behind the name of an upstream, from one config to the next.
 #[derive(Debug)]
 pub(super) struct Live {

@@ -52,7 +52,7 @@ use futures_util::future::join_all;
 use health::Check;
 pub use health::{ExpectSpec, HealthCheckSpec, Prober, StatusRange};
 use member::Live;
-pub use member::{Health, Member, Observer, Tally};
+pub use member::{Health, Member, Observer, Tally, Unobserved};
 pub use patient::for_upgrade;
 pub use permits::{ConcurrencySpec, Crowd, Permit, Permits};
 use ready::Ready;

@@ -121,12 +121,18 @@ impl fmt::Display for StatusRange {
 }
 
 impl HealthCheckSpec {
-    /// Reports what cannot be, where it stands at `place`; `http2` is whether every target speaks HTTP/2.
-    #[expect(
-        clippy::fn_params_excessive_bools,
-        reason = "it is a fact, not a switch"
-    )]
-    pub fn check(&self, place: &Place, http2: bool, problems: &mut Problems) {
+    /// Reports, where it stands at `place`, that it asks by gRPC where not every target speaks HTTP/2.
+    pub fn check_protocol(&self, place: &Place, problems: &mut Problems) {
+        if self.grpc {
+            let problem = Problem::error("E030", place.key("grpc"), "gRPC is spoken over HTTP/2");
+            problems.push(
+                problem.hint("write `h2c://` in the URL of each target, or `protocol: http2`"),
+            );
+        }
+    }
+
+    /// Reports what cannot be, where it stands at `place`.
+    pub fn check(&self, place: &Place, problems: &mut Problems) {
         let kinds = [self.path.is_some(), self.tcp, self.grpc];
         match kinds.iter().filter(|kind| **kind).count() {
             0 => {
@@ -139,12 +145,6 @@ impl HealthCheckSpec {
                 let problem = Problem::error("E030", place.clone(), "targets are asked in one way");
                 problems.push(problem.hint("keep one of `path`, `tcp` and `grpc`"));
             }
-        }
-        if self.grpc && !http2 {
-            let problem = Problem::error("E030", place.key("grpc"), "gRPC is spoken over HTTP/2");
-            problems.push(
-                problem.hint("write `h2c://` in the URL of each target, or `protocol: http2`"),
-            );
         }
         for (key, there) in [
             ("expect", self.expect.is_some()),
