@@ -18,9 +18,7 @@ use crate::base::net::{TargetScheme, TargetUrl};
 use crate::base::problem::{Place, Problems};
 use crate::base::task::{Spawner, TaskGuard};
 use crate::exchange::{Exchange, Fault, RequestHead};
-use crate::upstream::{
-    Ask, Health, Names, Observer, Outside, Security, Spec, Tally, Timeouts, Upstream,
-};
+use crate::upstream::{Ask, Names, Outside, Security, Spec, Timeouts, Unobserved, Upstream};
 
 /// A whole exchange takes no longer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -28,16 +26,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long somebody waits for the address of its host before it is asked.
 const NAMES_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Nobody counts how it is: what its answers are worth is counted where they are asked for.
-#[derive(Debug)]
-struct Unobserved;
-
-impl Observer for Unobserved {
-    fn stand(&self, _tally: &Tally) {}
-    fn checked(&self, _health: Health) {}
-    fn ejected(&self) {}
-}
 
 /// Something at a URL.
 #[derive(Debug)]
@@ -114,6 +102,12 @@ impl Remote {
     #[must_use]
     pub fn shown(&self) -> String {
         format!("{}{}", self.authority(), self.target)
+    }
+
+    /// Whether it is the same place, asked in the same way.
+    #[must_use]
+    pub fn is_at(&self, other: &Self) -> bool {
+        self.is_tls() == other.is_tls() && self.host == other.host && self.target == other.target
     }
 
     /// Looks its name up, and keeps it looked up as long as the guards live.

@@ -123,7 +123,7 @@ pub(super) enum Command {
     /// Version, config generation, listeners, upstreams of the running gateway
     #[command(after_help = "Examples:\n  doorward status\n  doorward status --format json")]
     Status,
-    /// Look at the targets of the running gateway
+    /// Look at the targets of the running gateway, drain them and let them in again
     #[command(
         subcommand,
         after_help = "Examples:\n  doorward upstreams list\n  doorward upstreams list --format json"

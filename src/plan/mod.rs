@@ -333,7 +333,7 @@ impl Plan {
         let spawn = |asking| spawner.spawn(asking);
         let known = self.authentication.consumers.watch(clock).await;
         guards.extend(known.map(|looking| spawner.spawn(looking)));
-        guards.extend(tokens::start(self, names, spawner, (telemetry, clock)).await);
+        guards.extend(tokens::start(self, names, spawner, clock).await);
         guards.extend(lists::keep(self).map(|watching| spawner.spawn(watching)));
         guards.extend(staples::keep(self, names, telemetry, clock).map(spawn));
         guards

@@ -15,8 +15,7 @@ use crate::base::forwarded::Scheme;
 use crate::base::task::{Spawner, TaskGuard};
 use crate::call::{self, Request, Terms, Transport};
 use crate::exchange::{Exchange, Fault, Headers as _, RequestHead};
-use crate::telemetry::Telemetry;
-use crate::upstream::{Ask, Names, Outside, Timeouts, Tokens, Unusable, Upstream};
+use crate::upstream::{Ask, Names, Outside, Timeouts, Tokens, Unobserved, Unusable, Upstream};
 
 /// How long start-up waits for first tokens.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -58,7 +57,7 @@ pub(super) async fn start(
     plan: &Plan,
     names: &Arc<dyn Names>,
     spawner: &Spawner,
-    (telemetry, clock): (&Telemetry, &SharedClock),
+    clock: &SharedClock,
 ) -> Vec<TaskGuard> {
     let mut guards = Vec::new();
     let with_tokens = || plan.upstreams.iter().filter(|it| it.tokens().is_some());
@@ -79,7 +78,8 @@ pub(super) async fn start(
             spawner,
             clock,
             prober: &plan.prober,
-            observer: telemetry.targets(upstream.name()),
+            // The upstream's own targets are counted by its name.
+            observer: Arc::new(Unobserved),
             patience: PATIENCE,
         };
         guards.extend(tokens.endpoint().start(&outside).await);
