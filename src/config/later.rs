@@ -99,7 +99,7 @@ const OVERRIDE: &[&str] = &[
     "partial",
 ];
 const ASKER: &[&str] = &[];
-const AUTHENTICATOR: &[&str] = &["signature", "function"];
+const AUTHENTICATOR: &[&str] = &["function"];
 const CONSUMER: &[&str] = &["plan"];
 const IDENTITY: &[&str] = &["token"];
 const STORE: &[&str] = &[];

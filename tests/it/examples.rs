@@ -14,6 +14,7 @@ use std::process::Command;
 use regex::Regex;
 
 use super::control::metric_becomes;
+use super::signatures::signed;
 use super::stapling;
 use super::support::{
     Client, DEADLINE, Gate, Gateway, Nginx, Origin, Pki, Recorded, Reply, Responder, Response,
@@ -79,6 +80,7 @@ examples! {
     routing_paths,
     secrets,
     security_headers,
+    signatures,
     sticky,
     telemetry,
     timeouts,
@@ -677,6 +679,36 @@ mod exercises {
             assert_eq!(app.count() - before, u64::from(status == 200), "{target}");
             assert_eq!(app.last().header("x-user-id"), Some("user-7"), "{target}");
         }
+    }
+
+    pub(super) fn signatures(example: Example) {
+        let app = named("app");
+        let gateway = example
+            .with_file("files/hooks.jwks")
+            .target(3001, &app)
+            .start();
+        let body = b"{\"order\":7}";
+        let headers = signed("shop-1", "POST", "/hooks/orders", body);
+        let headers = headers
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let mut client = gateway.client();
+        drop(
+            client
+                .request("POST", "/hooks/orders", &headers, body)
+                .expect(200),
+        );
+        assert_eq!(app.last().header("x-served-for"), Some("shop"));
+        assert_eq!(app.last().body, body);
+        let other = b"{\"order\":8}";
+        drop(
+            client
+                .request("POST", "/hooks/orders", &headers, other)
+                .expect(401),
+        );
+        assert_eq!(app.count(), 1);
+    }
+
     }
 
     pub(super) fn authorize(example: Example) {

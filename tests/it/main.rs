@@ -52,6 +52,7 @@ mod routing;
 mod scale;
 mod secrets;
 mod service;
+mod signatures;
 mod stapling;
 mod sticky;
 mod streams;

@@ -61,6 +61,10 @@ fn with_config(yaml: &str, arguments: &[&str]) -> Output {
         }
     }
     std::fs::write(folder.path().join("secret.txt"), "hush").unwrap();
+    let keys = include_str!("../../conf/examples/files/hooks.jwks");
+    std::fs::write(folder.path().join("hooks.jwks"), keys).unwrap();
+    let keys = include_str!("../../conf/examples/files/keys.json");
+    std::fs::write(folder.path().join("keys.json"), keys).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
     run(
         command

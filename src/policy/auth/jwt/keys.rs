@@ -18,7 +18,7 @@ const RSA_BYTES_MIN: usize = 256;
 
 /// Who says which keys there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(in crate::policy::auth) enum Source {
     /// A file of the config: it may hold shared secrets.
     File,
     /// Somebody who was asked: secrets that everybody can fetch are none.
@@ -27,7 +27,7 @@ pub(super) enum Source {
 
 /// One key, prepared for what it is good for.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(in crate::policy::auth) struct Key {
     id: Option<Box<str>>,
     /// What it may verify: the algorithm is bound to the key, not to what a token says (RFC 8725 section 3.1).
     algorithms: Vec<Algorithm>,
@@ -36,7 +36,7 @@ pub(super) struct Key {
 
 /// The keys of one issuer.
 #[derive(Debug)]
-pub(super) struct KeySet {
+pub(in crate::policy::auth) struct KeySet {
     keys: Vec<Key>,
     /// The same for the same keys.
     pub(super) digest: Digest,
@@ -55,7 +55,10 @@ pub(super) enum Found<'k> {
 
 impl KeySet {
     /// Reads a set. What cannot be used here is left out; nothing usable at all is a mistake.
-    pub(super) fn parse(bytes: &[u8], source: Source) -> Result<Self, &'static str> {
+    pub(in crate::policy::auth) fn parse(
+        bytes: &[u8],
+        source: Source,
+    ) -> Result<Self, &'static str> {
         let set = strict::object(bytes).ok_or("this is no JSON object without a name twice")?;
         let keys = set.get("keys").and_then(Json::as_array);
         let keys = keys.ok_or("there is no list `keys` in it")?;
@@ -68,6 +71,19 @@ impl KeySet {
             keys,
             digest: Digest::of(bytes),
         })
+    }
+
+    /// The one key of this name.
+    pub(in crate::policy::auth) fn named(&self, id: &str) -> Option<&Key> {
+        let named = |key: &&Key| key.id.as_deref() == Some(id);
+        let mut named = self.keys.iter().filter(named);
+        named.next().filter(|_| named.next().is_none())
+    }
+
+    /// Whether there is a key with a name that is good for one of these.
+    pub(in crate::policy::auth) fn has_named(&self, algorithms: &[Algorithm]) -> bool {
+        let good = |key: &Key| key.algorithms.iter().any(|it| algorithms.contains(it));
+        self.keys.iter().any(|key| key.id.is_some() && good(key))
     }
 
     /// The key that a token says it was signed with.
@@ -117,8 +133,18 @@ impl Key {
         })
     }
 
-    /// Whether it has signed `signed`.
-    pub(super) fn verifies(&self, signed: &str, signature: &str, algorithm: Algorithm) -> bool {
+    /// What it is good for.
+    pub(in crate::policy::auth) fn algorithms(&self) -> &[Algorithm] {
+        &self.algorithms
+    }
+
+    /// Whether it has signed `signed`; the signature is in the letters of URLs.
+    pub(in crate::policy::auth) fn verifies(
+        &self,
+        signed: &str,
+        signature: &str,
+        algorithm: Algorithm,
+    ) -> bool {
         let verified =
             jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.key, algorithm);
         self.algorithms.contains(&algorithm) && verified.unwrap_or(false)

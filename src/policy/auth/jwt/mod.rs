@@ -13,7 +13,8 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value as Json};
 
 use self::fetch::{Keeper, Where};
-use self::keys::{Found, KeySet};
+use self::keys::Found;
+pub(super) use self::keys::{KeySet, Source};
 use self::source::KeySource;
 pub(super) use self::spec::{Spec, authorization, carriers};
 pub(super) use self::strict::object;
