@@ -74,6 +74,7 @@ examples! {
     respond,
     response,
     retries,
+    revoking,
     rewrite,
     routing_conditions,
     routing_hosts,
@@ -709,6 +710,26 @@ mod exercises {
         assert_eq!(app.count(), 1);
     }
 
+    pub(super) fn revoking(example: Example) {
+        let (app, folder) = (named("app"), tempfile::tempdir().unwrap());
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let socket = path("admin.sock");
+        let example = example.with_file("files/keys.json").target(3001, &app);
+        let example = example.env("ADMIN_SOCKET", &socket);
+        let gateway = example.env("STATE_FOLDER", &path("state")).start();
+        let (one, other) = (json!({ "jti": "7f3c" }), json!({ "jti": "7f3d" }));
+        let asked = |claims| {
+            let with = json!({ "aud": "shop", "jti": claims });
+            ask(&gateway, "/orders", &[("Authorization", &bearer(&with))])
+        };
+        for claims in [&one, &other] {
+            asked(&claims["jti"]).expect(200);
+        }
+        let args = ["tokens", "revoke", "--jti", "7f3c", "--admin", &socket];
+        let output = run_cli(&args, gateway.dir());
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        asked(&one["jti"]).expect(401);
+        asked(&other["jti"]).expect(200);
     }
 
     pub(super) fn authorize(example: Example) {

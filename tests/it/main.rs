@@ -47,6 +47,7 @@ mod reference;
 mod request_tests;
 mod retiring;
 mod retries;
+mod revoking;
 mod rewrite;
 mod routing;
 mod scale;

@@ -273,7 +273,7 @@ fn every_command_is_described() {
         );
         count += 1;
     }
-    assert_eq!(count, 17, "{verbs}");
+    assert_eq!(count, 18, "{verbs}");
 }
 
 #[test]

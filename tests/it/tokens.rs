@@ -30,7 +30,7 @@ fn b64(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(now.as_secs()).unwrap()
 }
@@ -79,7 +79,7 @@ impl Signer {
         }
     }
 
-    fn ed(id: &'static str) -> Self {
+    pub(super) fn ed(id: &'static str) -> Self {
         let key = PKey::generate_ed25519().unwrap();
         let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "kid": id, "x": b64(&key.raw_public_key().unwrap()) });
         let pem = key.private_key_to_pem_pkcs8().unwrap();
@@ -91,7 +91,7 @@ impl Signer {
         }
     }
 
-    fn secret(id: &'static str, secret: &[u8]) -> Self {
+    pub(super) fn secret(id: &'static str, secret: &[u8]) -> Self {
         Self {
             id,
             algorithm: Algorithm::HS256,
@@ -105,7 +105,7 @@ impl Signer {
     }
 
     /// A token with these parts, to the byte.
-    fn raw(&self, header: &[u8], claims: &[u8]) -> String {
+    pub(super) fn raw(&self, header: &[u8], claims: &[u8]) -> String {
         let signed = format!("{}.{}", b64(header), b64(claims));
         let signature = jsonwebtoken::crypto::sign(signed.as_bytes(), &self.key, self.algorithm);
         format!("{signed}.{}", signature.unwrap())
@@ -192,12 +192,12 @@ impl Provider {
         self.say(move || Reply::json(200, &set));
     }
 
-    fn say(&self, answer: impl Fn() -> Reply + Send + Sync + 'static) {
+    pub(super) fn say(&self, answer: impl Fn() -> Reply + Send + Sync + 'static) {
         *self.keys.lock().unwrap() = Box::new(answer);
     }
 
     /// How often it was asked for its keys.
-    fn asked(&self) -> usize {
+    pub(super) fn asked(&self) -> usize {
         let requests = self.origin.requests();
         requests
             .iter()
@@ -206,7 +206,7 @@ impl Provider {
     }
 }
 
-fn config(origin: &Origin, jwt: &str, clauses: &str) -> String {
+pub(super) fn config(origin: &Origin, jwt: &str, clauses: &str) -> String {
     format!(
         "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", protocols: [http1, h2c] }} }}\n\
          admin: {{ socket: admin.sock }}\n\

@@ -9,6 +9,7 @@ use serde_json::{Map, Value as Json};
 
 use super::finding::Finding;
 use super::register::Register;
+use super::revoked::Revoked;
 use super::rules::{Identify, Rules};
 use crate::base::digest::Digest;
 use crate::base::problem::{Place, Problem, Problems};
@@ -92,6 +93,7 @@ pub struct Consumers {
     by_key: HashMap<Digest, Key>,
     rules: Rules,
     register: Option<Register>,
+    revoked: Option<Revoked>,
 }
 
 impl ConsumerSpec {
@@ -219,6 +221,18 @@ impl Consumers {
     #[must_use]
     pub const fn register(&self) -> Option<&Register> {
         self.register.as_ref()
+    }
+
+    /// Adds the tokens that are refused though they verify.
+    #[must_use]
+    pub fn with_revoked(mut self, revoked: Option<Revoked>) -> Self {
+        self.revoked = revoked;
+        self
+    }
+
+    /// The tokens that are refused though they verify; none = there is no place to remember them.
+    pub(super) const fn revoked(&self) -> Option<&Revoked> {
+        self.revoked.as_ref()
     }
 
     /// The same for what somebody who was asked says.

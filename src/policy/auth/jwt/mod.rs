@@ -65,6 +65,8 @@ struct Verified {
     until: i64,
     /// The certificate that has to come with it (RFC 8705 section 3.1).
     bound: Option<Box<[u8]>>,
+    /// Of its text.
+    digest: Digest,
     /// Of which keys.
     generation: u64,
 }
@@ -215,6 +217,7 @@ impl Jwt {
             identity: Arc::new(identity),
             until,
             bound,
+            digest: *digest,
             generation,
         })
     }
@@ -302,6 +305,10 @@ fn admit(verified: &Verified, ex: &Exchange, known: &Consumers) -> Finding {
         && !is_bound(bound, ex)
     {
         return Finding::Refused("it is bound to another certificate");
+    }
+    // Also of one that was verified before.
+    if let Some(taken_back) = known.takes_back(&verified.identity, &verified.digest, ex) {
+        return taken_back;
     }
     known.admit(Arc::clone(&verified.identity))
 }

@@ -237,6 +237,8 @@ impl Register {
                 Ok(()) => {
                     let tables = Tables::new(ledger, version, known);
                     self.publish(Arc::new(tables), clock.instant());
+                    // What was seen is not there any more: should the new one go before it is looked at, that is noticed.
+                    reader.seen = Seen::default();
                     let change = &done.change;
                     log::info!(by:% = change.by, consumer:% = change.consumer, key:? = change.key; "{}", change.done);
                     return Ok(done.told);
@@ -285,6 +287,7 @@ impl Consumers {
         if let (Some(mine), Some(theirs)) = (self.register(), before.register()) {
             mine.inherit(theirs, self);
         }
+        self.inherit_revoked(before);
     }
 
     /// Makes a change; what there is then.
@@ -297,6 +300,9 @@ impl Consumers {
         by: &str,
         clock: &SharedClock,
     ) -> Result<Json, NotDone> {
+        if let CallerWish::RevokeToken(_) | CallerWish::RestoreToken(_) = wish {
+            return self.change_revoked(wish, by, clock).await;
+        }
         let none = "no store is set: add `keys: { store: NAME }` to the config";
         let register = self.register();
         let register = register.ok_or_else(|| NotDone::Refused(none.to_owned()))?;

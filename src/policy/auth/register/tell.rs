@@ -18,12 +18,17 @@ impl Consumers {
     /// # Errors
     /// The store cannot be read.
     pub fn tell(&self, list: CallerList, clock: &SharedClock) -> Result<Json, NotDone> {
-        let ledger = self.ledger(clock.instant())?;
         let now = clock.unix_millis();
+        if list == CallerList::Revoked {
+            return self.tell_revoked(now);
+        }
+        let ledger = self.ledger(clock.instant())?;
         let told = match list {
             CallerList::Consumers => self.tell_consumers(&ledger, now),
             CallerList::Keys => self.tell_keys(&ledger, now),
             CallerList::History => ledger.history.iter().map(|it| json!(it)).collect(),
+            // It was told before.
+            CallerList::Revoked => Vec::new(),
         };
         Ok(Json::Array(told))
     }
