@@ -6,6 +6,8 @@ mod source;
 mod spec;
 mod strict;
 mod token;
+#[cfg(test)]
+mod wycheproof;
 
 use std::sync::Arc;
 
