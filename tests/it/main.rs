@@ -15,6 +15,7 @@ mod connections;
 mod control;
 mod corpora;
 mod credentials;
+mod crowds;
 mod deadlines;
 mod ending;
 mod examples;

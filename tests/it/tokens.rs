@@ -22,9 +22,7 @@ use openssl::rsa::Rsa;
 use serde_json::{Value, json};
 
 use super::control::{metric, metric_becomes, reload};
-use super::support::{
-    Client, Gate, Gateway, Origin, Pki, Reply, Response, Script, Setup, Tls, run_cli, scale,
-};
+use super::support::{Gate, Gateway, Origin, Pki, Reply, Response, Script, Setup, Tls, run_cli};
 
 fn b64(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
@@ -545,46 +543,6 @@ fn a_claim_never_ends_a_line() {
             assert_eq!(seen.header("x-admin"), None, "{wrong:?}");
             assert_eq!(seen.header("x-user"), None, "{wrong:?}");
         }
-    }
-}
-
-#[test]
-fn many_tokens_with_an_unknown_key_cause_no_second_fetch() {
-    for size in [100, scale(10_000)] {
-        let signer = Signer::ed("known");
-        let (provider, origin) = (Provider::start(&[&signer]), Origin::echo());
-        let url = provider.url();
-        let gateway = ready(
-            &provider,
-            &config(&origin, &format!("issuer: \"{url}\""), ""),
-        );
-        let since = Instant::now();
-        let addr = gateway.addr();
-        std::thread::scope(|scope| {
-            for part in 0..4 {
-                let (signer, url) = (&signer, &url);
-                scope.spawn(move || {
-                    let mut client = Client::connect(addr);
-                    for n in 0..size / 4 {
-                        if n % 500 == 499 {
-                            client = Client::connect(addr);
-                        }
-                        let header = json!({ "alg": "EdDSA", "kid": format!("{part}-{n}") });
-                        let claims = claims(url, &json!({}));
-                        let token = signer
-                            .raw(header.to_string().as_bytes(), claims.to_string().as_bytes());
-                        let bearer = format!("Bearer {token}");
-                        client
-                            .request("GET", "/", &[("Authorization", &bearer)], b"")
-                            .expect(401);
-                    }
-                });
-            }
-        });
-        // One when it began, and one for every half a minute that this took.
-        let most = 1 + usize::try_from(since.elapsed().as_secs() / 30).unwrap();
-        assert!(provider.asked() <= most, "{}", provider.asked());
-        assert_eq!(origin.count(), 0);
     }
 }
 
