@@ -188,6 +188,12 @@ pub const RULES: &[Rule] = &[
         "pages that may read answers are named",
         "name the origins, unless everybody on the internet may read what is served here",
     ),
+    rule(
+        "A022",
+        Risk::Medium,
+        "stores on other machines are reached over TLS",
+        "write `rediss://`: whoever listens on the way learns the password, and may say who comes in",
+    ),
 ];
 
 /// One place where a rule is broken.
