@@ -117,13 +117,16 @@ fn consumer(it: &Json) -> String {
 fn key(it: &Json) -> String {
     let expires = it.get("expires").and_then(Json::as_str);
     let expires = expires.map(|date| format!("  expires {date}"));
+    let used = it.get("last_used").and_then(Json::as_str);
+    let used = used.map(|date| format!("  last used {date}"));
     format!(
-        "{}  {}  {}{}{}\n",
+        "{}  {}  {}{}{}{}\n",
         text(it, "id"),
         text(it, "consumer"),
         text(it, "source"),
         expires.unwrap_or_default(),
-        state(it)
+        state(it),
+        used.unwrap_or_default()
     )
 }
 

@@ -689,7 +689,7 @@ fn the_description_names_what_is_served() {
                 "{} {path} HTTP/1.1\r\nHost: localhost\r\n",
                 method.to_uppercase()
             );
-            // Nothing is asked here; what is asked, `explain.rs`, `health.rs`, `breakers.rs` and `keys.rs` try.
+            // Nothing is asked here; what is asked, `explain.rs`, `health.rs`, `breakers.rs`, `keys.rs` and `revoking.rs` try.
             let asks = [
                 "/explain",
                 "/upstreams/drain",

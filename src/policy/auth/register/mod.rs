@@ -119,6 +119,15 @@ impl Tables {
             keys,
         }
     }
+
+    /// Takes over when keys were used.
+    fn inherit(&self, before: &Self) {
+        for (digest, held) in &self.keys {
+            if let Some(before) = before.keys.get(digest) {
+                held.key.inherit(&before.key);
+            }
+        }
+    }
 }
 
 impl Register {
@@ -144,6 +153,11 @@ impl Register {
     }
 
     fn publish(&self, tables: Arc<Tables>, seen: Instant) {
+        if let Some(before) = self.view.load().as_ref()
+            && !Arc::ptr_eq(&before.tables, &tables)
+        {
+            tables.inherit(&before.tables);
+        }
         self.view.store(Some(Arc::new(View { tables, seen })));
     }
 
@@ -166,6 +180,7 @@ impl Register {
         {
             let (ledger, version) = (view.tables.ledger.clone(), view.tables.version);
             let tables = Arc::new(Tables::new(ledger, version, known));
+            tables.inherit(&view.tables);
             self.publish(tables, view.seen);
         }
     }
@@ -288,6 +303,11 @@ impl Consumers {
             mine.inherit(theirs, self);
         }
         self.inherit_revoked(before);
+        for (digest, key) in self.keys() {
+            if let Some(before) = before.by_key(digest) {
+                key.inherit(before);
+            }
+        }
     }
 
     /// Makes a change; what there is then.
