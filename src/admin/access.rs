@@ -172,7 +172,7 @@ impl Refusal {
             Self::Door => problem(
                 StatusCode::FORBIDDEN,
                 "door",
-                "consumers and keys need the admin socket, or a token",
+                "consumers, keys and tokens need the admin socket, or a token",
             ),
             Self::Role => problem(StatusCode::FORBIDDEN, "role", "this token may not do that"),
             Self::Token => {

@@ -1,4 +1,4 @@
-//! `/consumers` and `/keys`: who may come in, looked at and changed.
+//! `/consumers`, `/keys` and `/tokens`: who may come in, looked at and changed.
 
 use http::{Response, StatusCode};
 
@@ -6,7 +6,8 @@ use super::Admin;
 use super::access::Asker;
 use super::answer::{problem, to_json};
 use super::question::parameter;
-use crate::base::control::{CallerList, CallerWish, Fate, NotDone};
+use crate::base::control::{CallerList, CallerWish, Fate, NotDone, Revocation};
+use crate::base::units::Date;
 
 /// What is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,8 @@ pub(super) enum Changed {
     NewKey,
     Consumer(Fate),
     Key(Fate),
+    RevokeToken,
+    RestoreToken,
 }
 
 impl Changed {
@@ -29,6 +32,8 @@ impl Changed {
         match path.strip_prefix('/')?.split_once('/')? {
             ("consumers", "new") => Some(Self::NewConsumer),
             ("keys", "new") => Some(Self::NewKey),
+            ("tokens", "revoke") => Some(Self::RevokeToken),
+            ("tokens", "restore") => Some(Self::RestoreToken),
             ("consumers", word) => fate(word).map(Self::Consumer),
             ("keys", word) => fate(word).map(Self::Key),
             _ => None,
@@ -50,8 +55,8 @@ impl Changed {
             }
             Self::NewKey => {
                 let consumer = named("consumer").ok_or("say whose: `?consumer=NAME`")?;
-                let expires = named("expires").map(|date| date.parse()).transpose();
-                let expires = expires.map_err(|_error| "`expires` is a date, e.g. `2027-01-01`")?;
+                let expires = date(query, "expires");
+                let expires = expires.map_err(|()| "`expires` is a date, e.g. `2027-01-01`")?;
                 Ok(CallerWish::NewKey { consumer, expires })
             }
             Self::Consumer(fate) => {
@@ -62,8 +67,37 @@ impl Changed {
                 let id = named("id").ok_or("say which: `?id=ID`")?;
                 Ok(CallerWish::Key(id, fate))
             }
+            Self::RevokeToken => {
+                if ["jti", "sub", "sha256", "issuer"]
+                    .iter()
+                    .all(|name| named(name).is_none())
+                {
+                    return Err(
+                        "say which: `?jti=ID`, `?sub=SUBJECT`, `?sha256=DIGEST` or `?issuer=ISSUER`",
+                    );
+                }
+                let when = |()| "`before` and `expires` are dates, e.g. `2027-01-01`";
+                Ok(CallerWish::RevokeToken(Revocation {
+                    jti: named("jti"),
+                    sub: named("sub"),
+                    sha256: named("sha256"),
+                    issuer: named("issuer"),
+                    before: date(query, "before").map_err(when)?,
+                    expires: date(query, "expires").map_err(when)?,
+                }))
+            }
+            Self::RestoreToken => {
+                let id = named("id").ok_or("say which: `?id=ID`")?;
+                Ok(CallerWish::RestoreToken(id))
+            }
         }
     }
+}
+
+fn date(query: &str, name: &str) -> Result<Option<Date>, ()> {
+    let written = parameter(query, name);
+    let date = written.map(|date| date.parse()).transpose();
+    date.map_err(drop)
 }
 
 impl Admin {

@@ -110,6 +110,7 @@ impl Route {
             "/consumers" => (Self::Callers(CallerList::Consumers), Right::Know),
             "/consumers/history" => (Self::Callers(CallerList::History), Right::Know),
             "/keys" => (Self::Callers(CallerList::Keys), Right::Know),
+            "/tokens/revoked" => (Self::Callers(CallerList::Revoked), Right::Know),
             _ => (Self::ChangeCallers(Changed::of(path)?), Right::Admit),
         })
     }

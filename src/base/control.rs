@@ -106,6 +106,23 @@ pub enum Fate {
     Revoke,
 }
 
+/// Which tokens are refused though they verify: the one of `jti` or of `sha256`, those of `sub`, or all of `issuer`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Revocation {
+    /// The token of this id.
+    pub jti: Option<String>,
+    /// The tokens of this subject.
+    pub sub: Option<String>,
+    /// The token whose text has this SHA-256, in hexadecimal digits.
+    pub sha256: Option<String>,
+    /// Of this issuer only; alone: all of them.
+    pub issuer: Option<String>,
+    /// With `sub` or `issuer`: those that were made before; none = before now.
+    pub before: Option<Date>,
+    /// When the last of them ends, so that nobody has to remember it any more; none = never.
+    pub expires: Option<Date>,
+}
+
 /// What is to change about who may come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallerWish {
@@ -127,6 +144,10 @@ pub enum CallerWish {
     Consumer(String, Fate),
     /// About the key of this id.
     Key(String, Fate),
+    /// Tokens that are refused from now on.
+    RevokeToken(Revocation),
+    /// The entry of this id is taken out: its tokens are good again.
+    RestoreToken(String),
 }
 
 /// What is asked about those who may come in.
@@ -138,6 +159,8 @@ pub enum CallerList {
     Keys,
     /// What was changed, by whom and when.
     History,
+    /// Tokens that are refused though they verify.
+    Revoked,
 }
 
 /// Why nothing was changed.

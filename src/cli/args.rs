@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::tokens::TokensVerb;
 use crate::base::units::Date;
 
 /// An API gateway: one entry point in front of many services.
@@ -147,6 +148,12 @@ pub(super) enum Command {
         after_help = "Examples:\n  doorward keys new acme --expires 2027-01-01\n  doorward keys revoke 9f86d081884c"
     )]
     Keys(KeysVerb),
+    /// Tokens that are refused though they verify, also after a restart (`runtime.state_dir`)
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  doorward tokens revoke --jti 7f3c --expires 2027-01-01\n  doorward tokens list"
+    )]
+    Tokens(TokensVerb),
     /// Print a completion script for a shell
     #[command(
         after_help = "Examples:\n  doorward completions bash > /usr/share/bash-completion/completions/doorward\n  doorward completions zsh > _doorward"

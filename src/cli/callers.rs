@@ -54,7 +54,7 @@ pub(super) fn keys(verb: &KeysVerb, global: &Global) -> Exit {
     }
 }
 
-fn change(path: &str, global: &Global, line: impl Fn(&Json) -> String) -> Exit {
+pub(super) fn change(path: &str, global: &Global, line: impl Fn(&Json) -> String) -> Exit {
     let answer = match ask(global, "POST", path) {
         Ok(answer) => answer,
         Err(exit) => return exit,
@@ -71,7 +71,12 @@ fn change(path: &str, global: &Global, line: impl Fn(&Json) -> String) -> Exit {
     Exit::Done
 }
 
-fn list(path: &str, nothing: &str, global: &Global, line: impl Fn(&Json) -> String) -> Exit {
+pub(super) fn list(
+    path: &str,
+    nothing: &str,
+    global: &Global,
+    line: impl Fn(&Json) -> String,
+) -> Exit {
     let answer = match ask(global, "GET", path) {
         Ok(answer) => answer,
         Err(exit) => return exit,
@@ -112,13 +117,16 @@ fn consumer(it: &Json) -> String {
 fn key(it: &Json) -> String {
     let expires = it.get("expires").and_then(Json::as_str);
     let expires = expires.map(|date| format!("  expires {date}"));
+    let used = it.get("last_used").and_then(Json::as_str);
+    let used = used.map(|date| format!("  last used {date}"));
     format!(
-        "{}  {}  {}{}{}\n",
+        "{}  {}  {}{}{}{}\n",
         text(it, "id"),
         text(it, "consumer"),
         text(it, "source"),
         expires.unwrap_or_default(),
-        state(it)
+        state(it),
+        used.unwrap_or_default()
     )
 }
 
@@ -144,6 +152,6 @@ fn entry(it: &Json) -> String {
     )
 }
 
-fn text<'a>(it: &'a Json, key: &str) -> &'a str {
+pub(super) fn text<'a>(it: &'a Json, key: &str) -> &'a str {
     it.get(key).and_then(Json::as_str).unwrap_or_default()
 }

@@ -17,6 +17,7 @@ mod report;
 mod run;
 mod shell;
 mod test;
+mod tokens;
 
 use std::process::ExitCode;
 
@@ -86,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Breakers(verb) => breakers::run(verb, &args.global),
         Command::Consumers(verb) => callers::consumers(verb, &args.global),
         Command::Keys(verb) => callers::keys(verb, &args.global),
+        Command::Tokens(verb) => tokens::tokens(verb, &args.global),
         Command::Completions { shell } => shell::completions(*shell),
         Command::Man { dir } => shell::man(dir.as_deref()),
     };

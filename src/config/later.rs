@@ -56,7 +56,7 @@ const DOCUMENT: &[&str] = &[
 const TELEMETRY: &[&str] = &["tracing", "usage"];
 const TELEMETRY_METRICS: &[&str] = &["consumer_label"];
 const ADMIN: &[&str] = &["dashboard"];
-const RUNTIME: &[&str] = &["state_dir"];
+const RUNTIME: &[&str] = &[];
 const LISTENER: &[&str] = &[];
 const LISTENER_TLS: &[&str] = &[];
 const UPSTREAM: &[&str] = &["lambda", "function", "sign"];
@@ -99,7 +99,7 @@ const OVERRIDE: &[&str] = &[
     "partial",
 ];
 const ASKER: &[&str] = &[];
-const AUTHENTICATOR: &[&str] = &["signature", "function"];
+const AUTHENTICATOR: &[&str] = &["function"];
 const CONSUMER: &[&str] = &["plan"];
 const IDENTITY: &[&str] = &["token"];
 const STORE: &[&str] = &[];

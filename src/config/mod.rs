@@ -154,6 +154,11 @@ impl Loaded {
         });
         let stores: Vec<_> = stores.collect();
         self.document.paths.extend(stores);
+        if let Some(folder) = &self.document.runtime.state_dir {
+            let place = Place::root().key("runtime").key("state_dir");
+            let path = self.base(&place).join(folder);
+            self.document.paths.insert(place, path);
+        }
         wanted.extend(self.document.net_lists());
         wanted.extend(self.document.tls_files());
         let authenticators = self.document.authenticators.iter();

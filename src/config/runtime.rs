@@ -13,6 +13,10 @@ pub struct Runtime {
     /// Worker threads, or `auto` for one a core. Default `auto`.
     #[serde(default)]
     pub threads: Threads,
+    /// A folder for what the process has to remember when it is started again: which tokens were revoked. It is made when
+    /// there is something to remember. Default: none, and no token can be revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_dir: Option<String>,
     /// How long what is under way may go on when the process is asked to stop.
     #[serde(default)]
     pub drain: Drain,

@@ -2,6 +2,7 @@
 
 mod answer_head;
 mod careful;
+mod content_digest;
 mod edits;
 mod events;
 mod fallen;
@@ -21,6 +22,7 @@ mod query;
 mod reply;
 mod retry_after;
 mod scope;
+pub mod structured;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -34,6 +36,7 @@ pub use answer_head::{
     DIGESTS, Upgrade, check as check_answer, check_own as check_own_answer, weaken,
 };
 pub use careful::Careful;
+pub use content_digest::is_told_body;
 pub use edits::{Edit, HeaderEdits, Headers};
 pub use events::{Decision, Event, Events, Step};
 pub use fallen::{Fallen, Reason, Served};
@@ -117,6 +120,8 @@ pub struct Exchange {
     pub refusal: Option<&'static str>,
     /// Who is calling. (policy/auth)
     pub identity: Option<Arc<Identity>>,
+    /// Whether its body has to be the one that its signed `Content-Digest` tells of. (policy/auth)
+    pub body_is_signed: bool,
     /// Who is taken to be calling, where nothing real is. (flow/trial)
     pub assumed: Option<Arc<Identity>>,
     /// The policy that has to ask somebody, by its place in the chain. (policies' chain)
@@ -239,6 +244,7 @@ impl Exchange {
             careful: None,
             refusal: None,
             identity: None,
+            body_is_signed: false,
             assumed: None,
             asking: 0,
             limits: BodyLimits::default(),

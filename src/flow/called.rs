@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use super::{outgoing, route};
 use crate::call::{Answer, Request, strip_connection};
 use crate::exchange::{
-    DIGESTS, Exchange, Facts, Fault, Headers as _, RequestHead, ResponseHead, weaken,
+    DIGESTS, Exchange, Facts, Fault, Headers as _, RequestHead, ResponseHead, is_told_body, weaken,
 };
 use crate::plan::Plan;
 use crate::policy::{BodyChanges, Chain};
@@ -50,6 +50,10 @@ pub fn to_upstream(
     mut body: Bytes,
     exchange: &Exchange,
 ) -> Result<Request, Fault> {
+    // Only here is there a body to hold it to.
+    if exchange.body_is_signed && !is_told_body(&head.headers, &body) {
+        return Err(Fault::Unauthenticated);
+    }
     let chain = &route(plan, exchange).ok_or(Fault::Internal)?.chain;
     let mut sent = head.clone();
     strip_connection(&mut sent);

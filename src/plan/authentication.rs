@@ -11,7 +11,7 @@ use crate::config::document::{Document, Named};
 use crate::link::Names;
 use crate::policy::Specs;
 use crate::policy::auth::{
-    Authenticator, Consumers, Means, References, RefusedAuthenticator, Register,
+    Authenticator, Consumers, Means, References, RefusedAuthenticator, Register, Revoked,
 };
 use crate::store::{Store, StoreSpec};
 use crate::telemetry::Telemetry;
@@ -32,7 +32,8 @@ impl Authentication {
         for item in &document.consumers {
             consumers.add(&item.name, &item.spec, &item.place, problems);
         }
-        let consumers = Arc::new(consumers.with_register(register(document, problems)));
+        let consumers = consumers.with_register(register(document, problems));
+        let consumers = Arc::new(consumers.with_revoked(revoked(document, problems)));
         let mut authenticators = Vec::with_capacity(document.authenticators.len());
         for item in &document.authenticators {
             let refer = References {
@@ -107,6 +108,18 @@ fn unknown(document: &Document, problems: &mut Problems) {
             problems.push(problem.hint(hint));
         }
     }
+}
+
+/// The tokens that are refused though they verify, which live in the folder of the process.
+fn revoked(document: &Document, problems: &mut Problems) -> Option<Revoked> {
+    let folder = document.runtime.state_dir.as_deref()?;
+    let place = Place::root().key("runtime").key("state_dir");
+    if folder.is_empty() {
+        let problem = Problem::error("E030", place.clone(), "no folder");
+        problems.push(problem.hint("e.g. `/var/lib/doorward`"));
+    }
+    let path = document.paths.get(&place)?;
+    Some(Revoked::new(Store::folder("state_dir", path.clone())))
 }
 
 /// Those who are made at run time, and live in a store.

@@ -296,6 +296,14 @@ impl Plan {
         Ok(())
     }
 
+    /// Reads what has to be known before anybody may come in.
+    ///
+    /// # Errors
+    /// It cannot be read, in words.
+    pub async fn prepare(&self) -> Result<(), String> {
+        self.authentication.consumers.prepare().await
+    }
+
     /// Starts what needs a task, and waits a little for names; finds the metrics of every route and upstream.
     pub async fn start(&self, means: &Means, telemetry: &Telemetry) -> Vec<TaskGuard> {
         let (names, spawner, clock) = (&means.names, &means.spawner, &means.clock);
@@ -333,6 +341,8 @@ impl Plan {
         let spawn = |asking| spawner.spawn(asking);
         let known = self.authentication.consumers.watch(clock).await;
         guards.extend(known.map(|looking| spawner.spawn(looking)));
+        let revoked = self.authentication.consumers.watch_revoked();
+        guards.extend(revoked.map(|looking| spawner.spawn(looking)));
         guards.extend(tokens::start(self, names, spawner, clock).await);
         guards.extend(lists::keep(self).map(|watching| spawner.spawn(watching)));
         guards.extend(staples::keep(self, names, telemetry, clock).map(spawn));

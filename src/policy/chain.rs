@@ -47,6 +47,7 @@ impl Chain {
         let retries = policies.iter().position(|it| it.retries().is_some());
         let fallback = policies.iter().position(|it| it.fallback().is_some());
         let called_by: Vec<&'static str> = [
+            ("auth", policies.iter().any(Policy::wants_body)),
             (
                 "request.body",
                 policies.iter().any(|it| it.request_body().is_some()),

@@ -84,6 +84,11 @@ pub trait Hooks: Send + Sync {
         None
     }
 
+    /// Whether it can only say yes to a whole body.
+    fn wants_body(&self) -> bool {
+        false
+    }
+
     /// What it changes in the body of a request; whole bodies are read for it.
     fn request_body(&self) -> Option<&BodyChanges> {
         None
@@ -230,6 +235,9 @@ macro_rules! policies {
             }
             fn explain(&self, ex: &Exchange) -> Option<String> {
                 match self { $(Self::$Kind(policy) => policy.explain(ex),)* }
+            }
+            fn wants_body(&self) -> bool {
+                match self { $(Self::$Kind(policy) => policy.wants_body(),)* }
             }
             fn request_body(&self) -> Option<&BodyChanges> {
                 match self { $(Self::$Kind(policy) => policy.request_body(),)* }

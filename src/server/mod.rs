@@ -84,6 +84,9 @@ pub enum StartError {
     /// Requests would go unrecorded.
     #[error("cannot write the access log to {0}: {1}")]
     AccessLog(String, std::io::Error),
+    /// Nobody knows who may come in.
+    #[error("{0}")]
+    Unknown(String),
 }
 
 /// What a gateway finds around it.
@@ -123,6 +126,7 @@ pub async fn start(
     opened.map_err(|error| StartError::AccessLog(log.file.clone(), error))?;
     telemetry.began_serving(clock.unix_millis() / 1000, plan.generation);
     let (means, proxy) = outside(names, &spawner, &clock, &telemetry);
+    plan.prepare().await.map_err(StartError::Unknown)?;
     let tasks = plan.start(&means, &telemetry).await;
     let drain = Drain::new();
     let plans = Arc::new(PlanHandle::new(plan, tasks));

@@ -171,6 +171,10 @@ impl Reloader {
         if let Err(reasons) = plan.succeed(&old) {
             return Reloaded::NeedsRestart { reasons };
         }
+        if let Err(why) = plan.prepare().await {
+            let report = format!("error: {why}");
+            return Reloaded::Invalid { report };
+        }
         let generation = plan.generation;
         let parts = &self.parts;
         let prepared = self.sockets().prepare(&plan);

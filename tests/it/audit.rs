@@ -33,6 +33,15 @@ fn audit(config: &str, mode: u32, args: &[&str]) -> Output {
     fs::write(dir.path().join("doorward.yaml"), config).unwrap();
     let secret = dir.path().join("secret.txt");
     fs::write(&secret, "hush").unwrap();
+    let (shared, public) = (
+        dir.path().join("hooks.jwks"),
+        dir.path().join("public.jwks"),
+    );
+    let keys = include_str!("../../conf/examples/files/hooks.jwks");
+    fs::write(&shared, keys).unwrap();
+    fs::set_permissions(&shared, fs::Permissions::from_mode(mode)).unwrap();
+    let keys = include_str!("../../conf/examples/files/keys.json");
+    fs::write(&public, keys).unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(mode)).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
     let command = command.arg("audit").args(args).current_dir(dir.path());
@@ -112,6 +121,11 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
         authenticator(&format!(
             "introspection: {{ endpoint: \"{url}\", client_id: g, client_secret: {secret} }}"
         ))
+    };
+    let redis = |url: &str| {
+        let store =
+            format!("stores: {{ s: {{ redis: {{ url: \"{url}\" }} }} }}\nkeys: {{ store: s }}");
+        top(&store)
     };
     // Rule, a config that breaks it, what the finding is at, and one that keeps it.
     let cases = [
@@ -324,7 +338,7 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             client_auth(", crl_file: a.crl"),
         ),
         (
-            "A022",
+            "A023",
             two_issuers(""),
             "{ claim: azp",
             two_issuers(", authenticator: u"),
@@ -396,6 +410,30 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             top(
                 "defaults: { routes: { cors: { origins: [{ regex: \"https://.*[.]a[.]test\" }] } } }",
             ),
+        ),
+        (
+            "A022",
+            redis("redis://user@10.0.0.5:6379/1"),
+            "\"redis://use",
+            redis("rediss://10.0.0.5:6379"),
+        ),
+        (
+            "A022",
+            redis("redis://store.internal:6379"),
+            "\"redis://sto",
+            redis("redis://127.0.0.1:6379/2"),
+        ),
+        (
+            "A022",
+            redis("redis://localhost.evil.test"),
+            "\"redis://loc",
+            redis("redis://localhost"),
+        ),
+        (
+            "A002",
+            authenticator("signature: { keys_file: hooks.jwks }"),
+            "hooks.jwks }",
+            authenticator("signature: { keys_file: public.jwks }"),
         ),
     ];
     let mut found = BTreeSet::new();
@@ -471,8 +509,10 @@ fn examples_are_fine_but_for_what_they_show() {
         .arg(dir.path())
         .status();
     assert!(copied.unwrap().success());
-    let secret = dir.path().join("files/auth-secret.txt");
-    fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    for name in ["auth-secret.txt", "hooks.jwks"] {
+        let secret = dir.path().join("files").join(name);
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+    }
     // What an example is there to show.
     let shown = [
         ("admin.yaml", "A009"),

@@ -680,6 +680,9 @@ fn the_description_names_what_is_served() {
         "/keys/suspend",
         "/keys/resume",
         "/keys/revoke",
+        "/tokens/revoked",
+        "/tokens/revoke",
+        "/tokens/restore",
     ];
     let names: BTreeSet<&str> = paths.keys().map(String::as_str).collect();
     assert_eq!(names, BTreeSet::from(known));
@@ -689,14 +692,15 @@ fn the_description_names_what_is_served() {
                 "{} {path} HTTP/1.1\r\nHost: localhost\r\n",
                 method.to_uppercase()
             );
-            // Nothing is asked here; what is asked, `explain.rs`, `health.rs`, `breakers.rs` and `keys.rs` try.
+            // Nothing is asked here; what is asked, `explain.rs`, `health.rs`, `breakers.rs`, `keys.rs` and `revoking.rs` try.
             let asks = [
                 "/explain",
                 "/upstreams/drain",
                 "/upstreams/resume",
                 "/breakers/set",
             ];
-            let callers = path.starts_with("/consumers/") || path.starts_with("/keys/");
+            let callers = ["/consumers/", "/keys/", "/tokens/"];
+            let callers = callers.iter().any(|begin| path.starts_with(begin));
             let asks = asks.contains(&path.as_str()) || callers && method == "post";
             let status = if asks { 400 } else { 200 };
             assert_eq!(ask_socket(gateway.dir(), &request).0, status, "{request}");

@@ -14,6 +14,7 @@ use std::process::Command;
 use regex::Regex;
 
 use super::control::metric_becomes;
+use super::signatures::signed;
 use super::stapling;
 use super::support::{
     Client, DEADLINE, Gate, Gateway, Nginx, Origin, Pki, Recorded, Reply, Responder, Response,
@@ -73,12 +74,14 @@ examples! {
     respond,
     response,
     retries,
+    revoking,
     rewrite,
     routing_conditions,
     routing_hosts,
     routing_paths,
     secrets,
     security_headers,
+    signatures,
     sticky,
     telemetry,
     timeouts,
@@ -677,6 +680,56 @@ mod exercises {
             assert_eq!(app.count() - before, u64::from(status == 200), "{target}");
             assert_eq!(app.last().header("x-user-id"), Some("user-7"), "{target}");
         }
+    }
+
+    pub(super) fn signatures(example: Example) {
+        let app = named("app");
+        let gateway = example
+            .with_file("files/hooks.jwks")
+            .target(3001, &app)
+            .start();
+        let body = b"{\"order\":7}";
+        let headers = signed("shop-1", "POST", "/hooks/orders", body);
+        let headers = headers
+            .each_ref()
+            .map(|(name, value)| (*name, value.as_str()));
+        let mut client = gateway.client();
+        drop(
+            client
+                .request("POST", "/hooks/orders", &headers, body)
+                .expect(200),
+        );
+        assert_eq!(app.last().header("x-served-for"), Some("shop"));
+        assert_eq!(app.last().body, body);
+        let other = b"{\"order\":8}";
+        drop(
+            client
+                .request("POST", "/hooks/orders", &headers, other)
+                .expect(401),
+        );
+        assert_eq!(app.count(), 1);
+    }
+
+    pub(super) fn revoking(example: Example) {
+        let (app, folder) = (named("app"), tempfile::tempdir().unwrap());
+        let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+        let socket = path("admin.sock");
+        let example = example.with_file("files/keys.json").target(3001, &app);
+        let example = example.env("ADMIN_SOCKET", &socket);
+        let gateway = example.env("STATE_FOLDER", &path("state")).start();
+        let (one, other) = (json!({ "jti": "7f3c" }), json!({ "jti": "7f3d" }));
+        let asked = |claims| {
+            let with = json!({ "aud": "shop", "jti": claims });
+            ask(&gateway, "/orders", &[("Authorization", &bearer(&with))])
+        };
+        for claims in [&one, &other] {
+            asked(&claims["jti"]).expect(200);
+        }
+        let args = ["tokens", "revoke", "--jti", "7f3c", "--admin", &socket];
+        let output = run_cli(&args, gateway.dir());
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        asked(&one["jti"]).expect(401);
+        asked(&other["jti"]).expect(200);
     }
 
     pub(super) fn authorize(example: Example) {

@@ -481,6 +481,7 @@ fn with_files(text: &str, pair: Option<&Pair>) -> Setup {
         "files/keys.json",
         "files/ops.htpasswd",
         "files/auth-secret.txt",
+        "files/hooks.jwks",
     ] {
         setup = setup.file(file, std::fs::read(folder().join(file)).unwrap());
     }

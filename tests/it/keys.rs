@@ -111,7 +111,19 @@ fn a_change_is_in_force_with_its_answer() {
         &["consumers", "new", "acme", "--group", "a", "--group", "b"],
     );
     let key = done(&gateway, &["keys", "new", "acme"]);
+    let used = |gateway: &Gateway| -> Vec<bool> {
+        let keys = list(gateway, "/keys");
+        keys.iter()
+            .map(|key| key["last_used"].is_string())
+            .collect()
+    };
+    assert_eq!(used(&gateway), [false, false]);
     assert_eq!(statuses(&mut client, &[&key, "key-of-courier"]), [200, 200]);
+    assert_eq!(used(&gateway), [true, true]);
+    let told = done(&gateway, &["keys", "list"]);
+    assert_eq!(told.matches("last used 20").count(), 2, "{told}");
+    reload(&gateway, 0);
+    assert_eq!(used(&gateway), [true, true]);
     assert_eq!(
         origin.requests()[0].header("x-told"),
         Some("acme/a,b/api_key")

@@ -12,7 +12,10 @@ use std::process::Command;
 use doorward::base::problem::CODES;
 use doorward::exchange::Fault;
 
+use serde_json::json;
+
 use super::support::{DEADLINE, Output, Process, debian, run};
+use super::tokens;
 
 /// A fenced block: what stands behind the fence, and the lines inside.
 struct Block {
@@ -61,6 +64,10 @@ fn with_config(yaml: &str, arguments: &[&str]) -> Output {
         }
     }
     std::fs::write(folder.path().join("secret.txt"), "hush").unwrap();
+    let keys = include_str!("../../conf/examples/files/hooks.jwks");
+    std::fs::write(folder.path().join("hooks.jwks"), keys).unwrap();
+    let keys = include_str!("../../conf/examples/files/keys.json");
+    std::fs::write(folder.path().join("keys.json"), keys).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
     run(
         command
@@ -131,6 +138,38 @@ fn what_is_explained_and_tested_is_printed_as_shown() {
         let output = with_config(&config.text, &arguments);
         assert_eq!(output.code, 0, "{line}: {}", output.stderr);
         assert_eq!(output.stdout, expected, "{line}");
+    }
+}
+
+/// The words of a line as a shell reads them, with a token of the examples' issuer for `$TOKEN`.
+fn words(line: &str) -> Vec<String> {
+    let with = json!({ "aud": "shop", "scope": "profile" });
+    let claims = tokens::claims("https://id.example.com", &with);
+    let token = tokens::signer_of_the_examples().token(&claims);
+    let mut words = Vec::new();
+    for (at, part) in line.split('"').enumerate() {
+        match at % 2 {
+            0 => words.extend(part.split_ascii_whitespace().map(str::to_owned)),
+            _ => words.push(part.replace("$TOKEN", &token)),
+        }
+    }
+    words
+}
+
+#[test]
+fn what_is_explained_of_callers_is_printed_as_shown() {
+    let blocks = blocks();
+    let asks = |block: &Block| block.text.contains("$TOKEN");
+    let at = blocks.iter().position(asks).unwrap();
+    let [config, shown] = &blocks[at - 1..=at] else {
+        panic!("nothing is shown of the config");
+    };
+    for command in shown.text.split("$ doorward ").skip(1) {
+        let (line, expected) = command.split_once('\n').unwrap();
+        let arguments = words(line);
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        let output = with_config(&config.text, &arguments);
+        assert_eq!(output.stdout, expected, "{line}\n{}", output.stderr);
     }
 }
 
@@ -269,7 +308,7 @@ fn every_command_is_described() {
         );
         count += 1;
     }
-    assert_eq!(count, 17, "{verbs}");
+    assert_eq!(count, 18, "{verbs}");
 }
 
 #[test]

@@ -39,6 +39,8 @@ fn problems(text: &str) -> (Loaded, Vec<Problem>) {
     let countries = super::support::countries(&[("192.0.2.0/24", "DE")]);
     std::fs::write(dir.path().join("countries.mmdb"), countries).unwrap();
     std::fs::write(dir.path().join("ops.htpasswd"), "").unwrap();
+    let keys = include_str!("../../conf/examples/files/hooks.jwks");
+    std::fs::write(dir.path().join("hooks.jwks"), keys).unwrap();
     for (name, file) in [
         ("api.pem", "a.pem"),
         ("api.key", "a.key"),

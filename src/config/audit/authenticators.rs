@@ -1,11 +1,16 @@
-//! What is looked at in authenticators: whether those who are asked can be taken for somebody else.
+//! What is looked at in authenticators and stores: whether those who are asked can be taken for somebody else, and who may read
+//! the secrets of others.
 
 use std::collections::HashSet;
+use std::os::unix::fs::PermissionsExt as _;
+
+use serde_json::Value as Json;
 
 use super::Findings;
-use super::rules::is_private;
+use super::rules::{OTHERS, is_private};
 use crate::base::net::TargetUrl;
 use crate::policy::auth::Proof;
+use crate::store::StoreSpec;
 
 impl Findings<'_> {
     /// Where several vouch for names of one kind, a name is worth what the least of them is.
@@ -36,7 +41,7 @@ impl Findings<'_> {
                         Proof::Certificate => "files of client CAs",
                     };
                     let what = format!("{several} {who} can say that somebody is `{}`", item.name);
-                    self.add("A022", &place, what);
+                    self.add("A023", &place, what);
                 }
             }
         }
@@ -57,4 +62,58 @@ impl Findings<'_> {
             }
         }
     }
+
+    /// What passes unencrypted can be read, and changed, on the way.
+    pub(super) fn stores(&mut self) {
+        for item in &self.loaded.document.stores {
+            let StoreSpec::Redis(redis) = &item.spec else {
+                continue;
+            };
+            let Some(rest) = redis.url.strip_prefix("redis://") else {
+                continue;
+            };
+            let authority = rest.split(['/', '?']).next().unwrap_or_default();
+            let host = authority.rsplit('@').next().unwrap_or_default();
+            let url = format!("http://{host}").parse::<TargetUrl>().ok();
+            let here = url.as_ref().is_some_and(|url| {
+                let local = url.ip().is_some_and(|ip| ip.is_loopback());
+                local || url.host() == "localhost"
+            });
+            if !here {
+                let place = item.place.key("redis").key("url");
+                self.add(
+                    "A022",
+                    &place,
+                    "a Redis of another machine is reached without TLS".to_owned(),
+                );
+            }
+        }
+    }
+
+    /// Whoever reads a shared secret signs as its owner.
+    pub(super) fn shared_secrets(&mut self) {
+        let document = &self.loaded.document;
+        for item in &document.authenticators {
+            let Some((place, name)) = item.spec.file(&item.place) else {
+                continue;
+            };
+            let (bytes, path) = (document.files.get(&place), document.paths.get(&place));
+            let (Some(bytes), Some(path)) = (bytes, path) else {
+                continue;
+            };
+            let mode = std::fs::metadata(path).map(|file| file.permissions().mode());
+            if holds_secret(bytes) && mode.is_ok_and(|mode| mode & OTHERS != 0) {
+                let what = format!("everybody on this machine may use the secrets in `{name}`");
+                self.add("A002", &place, what);
+            }
+        }
+    }
+}
+
+/// Whether a set of keys has one that two share (RFC 7518 section 6.4).
+fn holds_secret(bytes: &[u8]) -> bool {
+    let set: Option<Json> = serde_json::from_slice(bytes).ok();
+    let keys = set.as_ref().and_then(|set| set.get("keys")?.as_array());
+    let mut keys = keys.into_iter().flatten();
+    keys.any(|key| key.get("kty").is_some_and(|kind| kind == "oct"))
 }

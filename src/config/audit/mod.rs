@@ -191,6 +191,12 @@ pub const RULES: &[Rule] = &[
     rule(
         "A022",
         Risk::Medium,
+        "stores on other machines are reached over TLS",
+        "write `rediss://`: whoever listens on the way learns the password, and may say who comes in",
+    ),
+    rule(
+        "A023",
+        Risk::Medium,
         "whoever vouches for a consumer is named",
         "write `authenticator: NAME` beside it: else whoever gets that name of another one is taken for this consumer",
     ),

@@ -15,7 +15,7 @@ use crate::telemetry::{AccessLogFormat, Level};
 use crate::upstream::Verify;
 
 /// Rights of a file that everybody has.
-const OTHERS: u32 = 0o007;
+pub(super) const OTHERS: u32 = 0o007;
 /// A shorter prefix holds networks of more than one owner.
 const PREFIX_MIN: (u8, u8) = (8, 16);
 /// Connections of one address at once: a network behind one address has fewer.
@@ -76,6 +76,8 @@ impl Findings<'_> {
         self.targets();
         self.authenticators();
         self.vouching();
+        self.shared_secrets();
+        self.stores();
         self.admin();
         self.telemetry();
         self.sections();

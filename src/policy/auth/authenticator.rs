@@ -21,6 +21,7 @@ use super::forward::{self, Forward};
 use super::introspection::{self, Introspection};
 use super::jwt::{self, Jwt};
 use super::rules::Proof;
+use super::signature::{self, Signature};
 use crate::base::clock::SharedClock;
 use crate::base::problem::{Place, Problems};
 use crate::base::task::{Spawner, TaskGuard};
@@ -57,6 +58,8 @@ pub enum AuthenticatorSpec {
     Forward(forward::Spec),
     /// The same, asked by gRPC.
     ExtAuthz(ext_authz::Spec),
+    /// Requests that their client signs.
+    Signature(signature::Spec),
 }
 
 /// What an authenticator finds once somebody was asked.
@@ -83,6 +86,7 @@ enum Kind {
     Introspection(Box<Introspection>),
     Forward(Box<Forward>),
     ExtAuthz(Box<ExtAuthz>),
+    Signature(Box<Signature>),
 }
 
 impl std::fmt::Debug for References<'_> {
@@ -125,6 +129,10 @@ impl AuthenticatorSpec {
                 let place = place.key("basic").key("htpasswd_file");
                 Some((place, spec.htpasswd_file.clone()))
             }
+            Self::Signature(spec) => {
+                let place = place.key("signature").key("keys_file");
+                Some((place, spec.keys_file.clone()))
+            }
             Self::ApiKey(_)
             | Self::ClientCert(_)
             | Self::Introspection(_)
@@ -143,7 +151,8 @@ impl AuthenticatorSpec {
             | Self::ClientCert(_)
             | Self::Basic(_)
             | Self::Forward(_)
-            | Self::ExtAuthz(_) => None,
+            | Self::ExtAuthz(_)
+            | Self::Signature(_) => None,
         }
     }
 
@@ -154,6 +163,7 @@ impl AuthenticatorSpec {
             Self::Jwt(_) | Self::Introspection(_) => Some(Proof::Claim),
             Self::Basic(_) => Some(Proof::User),
             Self::ClientCert(_) => Some(Proof::Certificate),
+            Self::Signature(_) => Some(Proof::Claim),
             Self::ApiKey(_) | Self::Forward(_) | Self::ExtAuthz(_) => None,
         }
     }
@@ -168,7 +178,8 @@ impl AuthenticatorSpec {
             | Self::ClientCert(_)
             | Self::Introspection(_)
             | Self::Jwt(_)
-            | Self::Basic(_) => None,
+            | Self::Basic(_)
+            | Self::Signature(_) => None,
         }
     }
 
@@ -220,6 +231,12 @@ impl AuthenticatorSpec {
                 let carriers = vec![ExtAuthz::CARRIER];
                 (Kind::ExtAuthz(Box::new(kind)), carriers, None)
             }
+            Self::Signature(spec) => {
+                let file = self.file(place).and_then(|(at, _)| refer.files.get(&at));
+                let kind = spec.compile(&place.key("signature"), file, problems)?;
+                let kind = Kind::Signature(Box::new(kind));
+                (kind, Signature::carriers(), None)
+            }
         };
         let invalid = matches!(kind, Kind::Jwt(_) | Kind::Introspection(_))
             .then_some(HeaderValue::from_static(INVALID_TOKEN));
@@ -252,6 +269,7 @@ impl Authenticator {
             Kind::Introspection(kind) => kind.look(head, ex, &self.consumers),
             Kind::Forward(kind) => kind.look(head, ex, &self.consumers),
             Kind::ExtAuthz(kind) => kind.look(head, ex, &self.consumers),
+            Kind::Signature(kind) => kind.look(head, ex, known),
         }
     }
 
@@ -270,7 +288,7 @@ impl Authenticator {
             Kind::Forward(kind) => Box::pin(kind.ask(head, ex, known, outside)),
             Kind::ExtAuthz(kind) => Box::pin(kind.ask(head, ex, known, outside)),
             // They never have to.
-            Kind::ApiKey(_) | Kind::ClientCert(_) => {
+            Kind::ApiKey(_) | Kind::ClientCert(_) | Kind::Signature(_) => {
                 Box::pin(ready(Finding::Unavailable("nobody can be asked")))
             }
         }
@@ -288,7 +306,8 @@ impl Authenticator {
             | Kind::Basic(_)
             | Kind::ClientCert(_)
             | Kind::Forward(_)
-            | Kind::ExtAuthz(_) => Vec::new(),
+            | Kind::ExtAuthz(_)
+            | Kind::Signature(_) => Vec::new(),
         }
     }
 
@@ -311,7 +330,8 @@ impl Authenticator {
             | Kind::Basic(_)
             | Kind::ClientCert(_)
             | Kind::Forward(_)
-            | Kind::ExtAuthz(_) => return None,
+            | Kind::ExtAuthz(_)
+            | Kind::Signature(_) => return None,
         };
         Some(format!("{what} `{}` ({at})", self.name))
     }
@@ -325,7 +345,27 @@ impl Authenticator {
             | Kind::ClientCert(_)
             | Kind::Jwt(_)
             | Kind::Introspection(_)
-            | Kind::ExtAuthz(_) => &[],
+            | Kind::ExtAuthz(_)
+            | Kind::Signature(_) => &[],
+        }
+    }
+
+    /// Whether the body of whoever it knows has to be the one that was signed.
+    pub(super) fn covers_body(&self) -> bool {
+        matches!(&self.kind, Kind::Signature(kind) if kind.covers_body())
+    }
+
+    /// The signature that it wants, as `Accept-Signature` says it.
+    pub(super) fn wanted_signature(&self) -> Option<&HeaderValue> {
+        match &self.kind {
+            Kind::Signature(kind) => kind.wanted.as_ref(),
+            Kind::ApiKey(_)
+            | Kind::Basic(_)
+            | Kind::ClientCert(_)
+            | Kind::Jwt(_)
+            | Kind::Introspection(_)
+            | Kind::Forward(_)
+            | Kind::ExtAuthz(_) => None,
         }
     }
 

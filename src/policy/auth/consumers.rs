@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,15 +10,18 @@ use serde_json::{Map, Value as Json};
 
 use super::finding::Finding;
 use super::register::Register;
+use super::revoked::Revoked;
 use super::rules::{Identify, Proof, Rules};
 use crate::base::digest::Digest;
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::units::Date;
-use crate::exchange::{Consumer, Exchange, Identity};
+use crate::exchange::{Consumer, Exchange, Identity, Mode};
 use crate::tls::ClientCertificate;
 
 /// So many keys may one consumer have.
 const KEYS_MAX: usize = 100;
+/// The use of a key is noted no more often, in milliseconds: workers do not write the same word all the time.
+const NOTED_EVERY: i64 = 1_000;
 
 /// Somebody who is known by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -58,6 +62,8 @@ pub(super) struct Key {
     pub(super) identity: Arc<Identity>,
     /// In milliseconds since 1970.
     pub(super) expires: Option<i64>,
+    /// When it let somebody in last, to the second; 0 = not in this process.
+    used: AtomicI64,
 }
 
 impl Key {
@@ -73,7 +79,20 @@ impl Key {
         Self {
             identity: Arc::new(identity),
             expires: expires.map(Date::unix_millis),
+            used: AtomicI64::new(0),
         }
+    }
+
+    /// When it let somebody in last; none = not in this process.
+    pub(super) fn last_used(&self) -> Option<Date> {
+        let used = self.used.load(Ordering::Relaxed);
+        (used > 0).then(|| Date::from_unix_millis(used))
+    }
+
+    /// Takes over when it was used under another config.
+    pub(super) fn inherit(&self, before: &Self) {
+        let used = before.used.load(Ordering::Relaxed);
+        self.used.fetch_max(used, Ordering::Relaxed);
     }
 
     /// Whose it is, unless it is expired.
@@ -81,7 +100,12 @@ impl Key {
         if self.expires.is_some_and(|until| ex.unix_millis >= until) {
             return Finding::Refused("the key is expired");
         }
-        known.admit(Arc::clone(&self.identity))
+        let found = known.admit(Arc::clone(&self.identity));
+        let since = ex.unix_millis - self.used.load(Ordering::Relaxed);
+        if matches!(found, Finding::Known(_)) && ex.mode == Mode::Live && since >= NOTED_EVERY {
+            self.used.store(ex.unix_millis, Ordering::Relaxed);
+        }
+        found
     }
 }
 
@@ -92,6 +116,7 @@ pub struct Consumers {
     by_key: HashMap<Digest, Key>,
     rules: Rules,
     register: Option<Register>,
+    revoked: Option<Revoked>,
 }
 
 impl ConsumerSpec {
@@ -233,6 +258,18 @@ impl Consumers {
     #[must_use]
     pub const fn register(&self) -> Option<&Register> {
         self.register.as_ref()
+    }
+
+    /// Adds the tokens that are refused though they verify.
+    #[must_use]
+    pub fn with_revoked(mut self, revoked: Option<Revoked>) -> Self {
+        self.revoked = revoked;
+        self
+    }
+
+    /// The tokens that are refused though they verify; none = there is no place to remember them.
+    pub(super) const fn revoked(&self) -> Option<&Revoked> {
+        self.revoked.as_ref()
     }
 
     /// The same for what somebody who was asked says.

@@ -122,6 +122,8 @@ struct Active {
     identity: Arc<Identity>,
     /// The certificate that has to come with it (RFC 8705 section 3.2).
     bound: Option<Box<[u8]>>,
+    /// Of the token's text.
+    digest: Digest,
 }
 
 impl fmt::Debug for Introspection {
@@ -356,6 +358,7 @@ impl Introspection {
             active: Some(Arc::new(Active {
                 identity: Arc::new(identity),
                 bound,
+                digest,
             })),
             until: ends.map_or(until, |ends| ends.min(until)),
         })
@@ -387,6 +390,8 @@ fn admit(active: Option<&Arc<Active>>, ex: &Exchange, known: &Consumers) -> Find
         Some(bound) if !is_bound(bound, ex) => {
             Finding::Refused("it is bound to another certificate")
         }
-        Some(_) | None => known.admit(Arc::clone(&active.identity)),
+        Some(_) | None => known
+            .takes_back(&active.identity, &active.digest, ex)
+            .unwrap_or_else(|| known.admit(Arc::clone(&active.identity))),
     }
 }

@@ -15,7 +15,9 @@ mod forward;
 mod introspection;
 mod jwt;
 mod register;
+mod revoked;
 mod rules;
+mod signature;
 mod vouching;
 
 use std::borrow::Cow;
@@ -27,6 +29,7 @@ pub use consumers::{ConsumerSpec, Consumers};
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderName, HeaderValue};
 pub use register::{KeysSpec, Register};
+pub use revoked::Revoked;
 pub use rules::Proof;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
@@ -43,6 +46,9 @@ use crate::call::Outside;
 use crate::exchange::{Edit, Exchange, Fault, Identity, Mode, Reply, RequestHead, Verdict};
 use crate::link::Names;
 use crate::upstream::Upstream;
+
+/// How a signature is asked for (RFC 9421 section 5.1).
+const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature");
 
 /// Why somebody is not let in whose credential holds.
 const SUSPENDED: &str = "the consumer is suspended";
@@ -256,6 +262,7 @@ impl Auth {
     ) -> Result<Verdict, Fault> {
         match outcome {
             Outcome::Known(identity, vouched) => {
+                ex.body_is_signed = self.covers_body(&identity, ex);
                 self.admit(identity, ex)?;
                 carrier::remove(&self.removed, head, ex);
                 self.forget(ex);
@@ -308,6 +315,14 @@ impl Auth {
         }
     }
 
+    /// Whether the caller is known by a signature over a digest of the body, which then has to be looked at.
+    fn covers_body(&self, identity: &Identity, ex: &Exchange) -> bool {
+        let real = ex.assumed.is_none();
+        let is_it = |name: &str| self.wanted == Wanted::All || *identity.authenticator == *name;
+        let mut methods = self.methods.iter();
+        real && methods.any(|method| method.covers_body() && is_it(method.name()))
+    }
+
     /// Nobody but who is asked writes these.
     fn forget(&self, ex: &mut Exchange) {
         for name in &self.kept {
@@ -336,6 +351,11 @@ impl Auth {
         for challenge in asked {
             ex.to_client
                 .push(Edit::Add(WWW_AUTHENTICATE, challenge.clone()));
+        }
+        let mut signatures = self.methods.iter().filter_map(|it| it.wanted_signature());
+        if let Some(wanted) = signatures.next() {
+            ex.to_client
+                .push(Edit::Add(ACCEPT_SIGNATURE, wanted.clone()));
         }
         Fault::Unauthenticated
     }
@@ -382,6 +402,10 @@ impl Hooks for Auth {
             }
             self.conclude(tally.end(), head, ex)
         })
+    }
+
+    fn wants_body(&self) -> bool {
+        self.methods.iter().any(|method| method.covers_body())
     }
 
     fn explain(&self, ex: &Exchange) -> Option<String> {

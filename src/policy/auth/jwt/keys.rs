@@ -18,7 +18,7 @@ const RSA_BYTES_MIN: usize = 256;
 
 /// Who says which keys there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
+pub(in crate::policy::auth) enum Source {
     /// A file of the config: it may hold shared secrets.
     File,
     /// Somebody who was asked: secrets that everybody can fetch are none.
@@ -27,16 +27,18 @@ pub(super) enum Source {
 
 /// One key, prepared for what it is good for.
 #[derive(Debug)]
-pub(super) struct Key {
+pub(in crate::policy::auth) struct Key {
     id: Option<Box<str>>,
     /// What it may verify: the algorithm is bound to the key, not to what a token says (RFC 8725 section 3.1).
     algorithms: Vec<Algorithm>,
     key: DecodingKey,
+    /// Whether another of the set is called the same and is for the same, so that nobody knows which is meant.
+    twin: bool,
 }
 
 /// The keys of one issuer.
 #[derive(Debug)]
-pub(super) struct KeySet {
+pub(in crate::policy::auth) struct KeySet {
     keys: Vec<Key>,
     /// The same for the same keys.
     pub(super) digest: Digest,
@@ -55,12 +57,25 @@ pub(super) enum Found<'k> {
 
 impl KeySet {
     /// Reads a set. What cannot be used here is left out; nothing usable at all is a mistake.
-    pub(super) fn parse(bytes: &[u8], source: Source) -> Result<Self, &'static str> {
+    pub(in crate::policy::auth) fn parse(
+        bytes: &[u8],
+        source: Source,
+    ) -> Result<Self, &'static str> {
         let set = strict::object(bytes).ok_or("this is no JSON object without a name twice")?;
         let keys = set.get("keys").and_then(Json::as_array);
         let keys = keys.ok_or("there is no list `keys` in it")?;
-        let keys = keys.iter().take(KEYS_MAX).filter_map(Json::as_object);
-        let keys: Vec<Key> = keys.filter_map(|key| Key::read(key, source)).collect();
+        let written: Vec<_> = keys
+            .iter()
+            .take(KEYS_MAX)
+            .filter_map(Json::as_object)
+            .collect();
+        let keys = written.iter().filter_map(|key| {
+            // Also of one that cannot be used.
+            let twins = written.iter().filter(|other| is_called_like(key, other));
+            let twin = twins.count() > 1;
+            Key::read(key, source).map(|read| Key { twin, ..read })
+        });
+        let keys: Vec<Key> = keys.collect();
         if keys.is_empty() {
             return Err("it holds no key that can be used");
         }
@@ -68,6 +83,20 @@ impl KeySet {
             keys,
             digest: Digest::of(bytes),
         })
+    }
+
+    /// The one key of this name.
+    pub(in crate::policy::auth) fn named(&self, id: &str) -> Option<&Key> {
+        let named = |key: &&Key| key.id.as_deref() == Some(id);
+        let mut named = self.keys.iter().filter(named);
+        let only = named.next().filter(|_| named.next().is_none());
+        only.filter(|key| !key.twin)
+    }
+
+    /// Whether there is a key with a name that is good for one of these.
+    pub(in crate::policy::auth) fn has_named(&self, algorithms: &[Algorithm]) -> bool {
+        let good = |key: &Key| key.algorithms.iter().any(|it| algorithms.contains(it));
+        self.keys.iter().any(|key| key.id.is_some() && good(key))
     }
 
     /// The key that a token says it was signed with.
@@ -79,8 +108,8 @@ impl KeySet {
             .filter(named)
             .filter(|key| key.algorithms.contains(&algorithm));
         match (fitting.next(), fitting.next()) {
-            (Some(key), None) => Found::Key(key),
-            (Some(_), Some(_)) => Found::Unclear,
+            (Some(key), None) if !key.twin => Found::Key(key),
+            (Some(_), _) => Found::Unclear,
             (None, _) if id.is_some() && !self.keys.iter().any(|key| named(&key)) => Found::Unknown,
             (None, _) => Found::Unclear,
         }
@@ -114,11 +143,22 @@ impl Key {
             id,
             algorithms,
             key: prepared,
+            twin: false,
         })
     }
 
-    /// Whether it has signed `signed`.
-    pub(super) fn verifies(&self, signed: &str, signature: &str, algorithm: Algorithm) -> bool {
+    /// What it is good for.
+    pub(in crate::policy::auth) fn algorithms(&self) -> &[Algorithm] {
+        &self.algorithms
+    }
+
+    /// Whether it has signed `signed`; the signature is in the letters of URLs.
+    pub(in crate::policy::auth) fn verifies(
+        &self,
+        signed: &str,
+        signature: &str,
+        algorithm: Algorithm,
+    ) -> bool {
         let verified =
             jsonwebtoken::crypto::verify(signature, signed.as_bytes(), &self.key, algorithm);
         self.algorithms.contains(&algorithm) && verified.unwrap_or(false)
@@ -138,7 +178,7 @@ fn prepare(
     match kind {
         "RSA" => {
             let modulus = bytes("n")?;
-            if modulus.len() < RSA_BYTES_MIN {
+            if modulus.len() < RSA_BYTES_MIN || can_be_factored(&modulus) {
                 return None;
             }
             let key = DecodingKey::from_rsa_raw_components(&modulus, &bytes("e")?);
@@ -173,4 +213,27 @@ fn prepare(
         }
         _ => None,
     }
+}
+
+/// Whether two keys have one name, and are for the same.
+fn is_called_like(one: &Map<String, Json>, other: &Map<String, Json>) -> bool {
+    let same = |name: &str| one.get(name) == other.get(name);
+    one.contains_key("kid") && ["kid", "kty", "alg", "use"].into_iter().all(same)
+}
+
+/// Whether it was made by a chip whose primes can be found (CVE-2017-15361): the remainder by each small prime is a power of
+/// 65537 then, which by chance happens once in a hundred million.
+fn can_be_factored(modulus: &[u8]) -> bool {
+    const PRIMES: [u32; 38] = [
+        3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 61, 67, 71, 73, 79, 83, 89,
+        97, 101, 103, 107, 109, 113, 127, 131, 137, 139, 149, 151, 157, 163, 167,
+    ];
+    PRIMES.iter().all(|prime| {
+        let rest = modulus
+            .iter()
+            .fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % prime);
+        let powers = std::iter::successors(Some(1), |power| Some(power * 65_537 % prime));
+        let mut powers = powers.take(usize::try_from(*prime).unwrap_or(0));
+        powers.any(|power| power == rest)
+    })
 }

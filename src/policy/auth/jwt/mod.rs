@@ -6,6 +6,8 @@ mod source;
 mod spec;
 mod strict;
 mod token;
+#[cfg(test)]
+mod wycheproof;
 
 use std::sync::Arc;
 
@@ -13,7 +15,8 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value as Json};
 
 use self::fetch::{Keeper, Where};
-use self::keys::{Found, KeySet};
+use self::keys::Found;
+pub(super) use self::keys::{KeySet, Source};
 use self::source::KeySource;
 pub(super) use self::spec::{Spec, authorization, carriers};
 pub(super) use self::strict::object;
@@ -64,6 +67,8 @@ struct Verified {
     until: i64,
     /// The certificate that has to come with it (RFC 8705 section 3.1).
     bound: Option<Box<[u8]>>,
+    /// Of its text.
+    digest: Digest,
     /// Of which keys.
     generation: u64,
 }
@@ -213,6 +218,7 @@ impl Jwt {
             identity: Arc::new(identity),
             until,
             bound,
+            digest: *digest,
             generation,
         })
     }
@@ -300,6 +306,10 @@ fn admit(verified: &Verified, ex: &Exchange, known: &Consumers) -> Finding {
         && !is_bound(bound, ex)
     {
         return Finding::Refused("it is bound to another certificate");
+    }
+    // Also of one that was verified before.
+    if let Some(taken_back) = known.takes_back(&verified.identity, &verified.digest, ex) {
+        return taken_back;
     }
     known.admit(Arc::clone(&verified.identity))
 }

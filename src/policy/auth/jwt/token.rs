@@ -34,17 +34,42 @@ pub(super) struct Token<'t> {
     pub(super) signature: &'t str,
 }
 
+/// The same, before its claims are read.
+#[derive(Debug)]
+pub(super) struct Parts<'t> {
+    pub(super) algorithm: Algorithm,
+    pub(super) key_id: Option<Box<str>>,
+    pub(super) payload: Vec<u8>,
+    pub(super) signed: &'t str,
+    pub(super) signature: &'t str,
+}
+
 impl<'t> Token<'t> {
     /// Reads it.
+    pub(super) fn read(text: &'t str) -> Result<Self, &'static str> {
+        let parts = Parts::read(text)?;
+        let claims = strict::object(&parts.payload).ok_or("its claims cannot be read")?;
+        Ok(Self {
+            algorithm: parts.algorithm,
+            key_id: parts.key_id,
+            claims,
+            signed: parts.signed,
+            signature: parts.signature,
+        })
+    }
+}
+
+impl<'t> Parts<'t> {
+    /// Takes it apart.
     pub(super) fn read(text: &'t str) -> Result<Self, &'static str> {
         if text.len() > TOKEN_BYTES_MAX {
             return Err("the token is too long");
         }
         const NONE: &str = "this is no signed token";
         let (signed, signature) = text.rsplit_once('.').ok_or(NONE)?;
-        let (header, claims) = signed.split_once('.').ok_or(NONE)?;
+        let (header, payload) = signed.split_once('.').ok_or(NONE)?;
         // Five parts would be an encrypted one.
-        if claims.contains('.') || signature.is_empty() {
+        if payload.contains('.') || signature.is_empty() {
             return Err(NONE);
         }
         // The engine takes no padding, no blanks, and no bits that mean nothing.
@@ -52,11 +77,10 @@ impl<'t> Token<'t> {
         decode(signature)?;
         let header = strict::object(&decode(header)?).ok_or("its header cannot be read")?;
         let (algorithm, key_id) = header_of(&header)?;
-        let claims = strict::object(&decode(claims)?).ok_or("its claims cannot be read")?;
         Ok(Self {
             algorithm,
             key_id,
-            claims,
+            payload: decode(payload)?,
             signed,
             signature,
         })

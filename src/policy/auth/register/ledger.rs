@@ -156,6 +156,9 @@ impl Ledger {
                 self.set_consumer(name, *fate, order, configured(name))
             }
             CallerWish::Key(id, fate) => self.set_key(id, *fate, order),
+            CallerWish::RevokeToken(_) | CallerWish::RestoreToken(_) => {
+                Err(NotDone::Refused("tokens stand elsewhere".to_owned()))
+            }
         }?;
         self.history.push_back(done.change.clone());
         while self.history.len() > HISTORY_MAX {

@@ -119,6 +119,15 @@ impl Tables {
             keys,
         }
     }
+
+    /// Takes over when keys were used.
+    fn inherit(&self, before: &Self) {
+        for (digest, held) in &self.keys {
+            if let Some(before) = before.keys.get(digest) {
+                held.key.inherit(&before.key);
+            }
+        }
+    }
 }
 
 impl Register {
@@ -144,6 +153,11 @@ impl Register {
     }
 
     fn publish(&self, tables: Arc<Tables>, seen: Instant) {
+        if let Some(before) = self.view.load().as_ref()
+            && !Arc::ptr_eq(&before.tables, &tables)
+        {
+            tables.inherit(&before.tables);
+        }
         self.view.store(Some(Arc::new(View { tables, seen })));
     }
 
@@ -166,6 +180,7 @@ impl Register {
         {
             let (ledger, version) = (view.tables.ledger.clone(), view.tables.version);
             let tables = Arc::new(Tables::new(ledger, version, known));
+            tables.inherit(&view.tables);
             self.publish(tables, view.seen);
         }
     }
@@ -237,6 +252,8 @@ impl Register {
                 Ok(()) => {
                     let tables = Tables::new(ledger, version, known);
                     self.publish(Arc::new(tables), clock.instant());
+                    // What was seen is not there any more: should the new one go before it is looked at, that is noticed.
+                    reader.seen = Seen::default();
                     let change = &done.change;
                     let key = change.key.as_deref().unwrap_or("none");
                     log::info!(by:% = change.by, consumer:% = change.consumer, key:% = key; "{}", change.done);
@@ -286,6 +303,12 @@ impl Consumers {
         if let (Some(mine), Some(theirs)) = (self.register(), before.register()) {
             mine.inherit(theirs, self);
         }
+        self.inherit_revoked(before);
+        for (digest, key) in self.keys() {
+            if let Some(before) = before.by_key(digest) {
+                key.inherit(before);
+            }
+        }
     }
 
     /// Makes a change; what there is then.
@@ -298,6 +321,9 @@ impl Consumers {
         by: &str,
         clock: &SharedClock,
     ) -> Result<Json, NotDone> {
+        if let CallerWish::RevokeToken(_) | CallerWish::RestoreToken(_) = wish {
+            return self.change_revoked(wish, by, clock).await;
+        }
         let none = "no store is set: add `keys: { store: NAME }` to the config";
         let register = self.register();
         let register = register.ok_or_else(|| NotDone::Refused(none.to_owned()))?;

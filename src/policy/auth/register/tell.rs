@@ -10,6 +10,7 @@ use super::ledger::Ledger;
 use super::{Tables, UNREADABLE};
 use crate::base::clock::SharedClock;
 use crate::base::control::{CallerList, NotDone};
+use crate::base::digest::Digest;
 use crate::base::units::Date;
 
 impl Consumers {
@@ -18,12 +19,17 @@ impl Consumers {
     /// # Errors
     /// The store cannot be read.
     pub fn tell(&self, list: CallerList, clock: &SharedClock) -> Result<Json, NotDone> {
-        let ledger = self.ledger(clock.instant())?;
         let now = clock.unix_millis();
+        if list == CallerList::Revoked {
+            return self.tell_revoked(now);
+        }
+        let ledger = self.ledger(clock.instant())?;
         let told = match list {
             CallerList::Consumers => self.tell_consumers(&ledger, now),
-            CallerList::Keys => self.tell_keys(&ledger, now),
+            CallerList::Keys => self.tell_keys(&ledger, now, clock.instant()),
             CallerList::History => ledger.history.iter().map(|it| json!(it)).collect(),
+            // It was told before.
+            CallerList::Revoked => Vec::new(),
         };
         Ok(Json::Array(told))
     }
@@ -70,18 +76,25 @@ impl Consumers {
         told.into_values().collect()
     }
 
-    fn tell_keys(&self, ledger: &Ledger, now: i64) -> Vec<Json> {
+    /// When a key of the store let somebody in last, in this process.
+    fn last_used(&self, sha256: &str, now: Instant) -> Option<Date> {
+        let digest = Digest::parse(sha256)?;
+        let used = |tables: &Tables| tables.keys.get(&digest)?.key.last_used();
+        self.register()?.with(now, used).ok()?
+    }
+
+    fn tell_keys(&self, ledger: &Ledger, now: i64, instant: Instant) -> Vec<Json> {
         let expired = |expires: Option<Date>| expires.is_some_and(|it| now >= it.unix_millis());
         let mut told: BTreeMap<(String, String), Json> = BTreeMap::new();
         for (id, key) in self.keys() {
             let consumer = key.identity.consumer.as_ref();
             let consumer = consumer.map_or("", |consumer| &consumer.name);
             let expires = key.expires.map(Date::from_unix_millis);
-            let line = json!({ "id": id.short(), "consumer": consumer, "source": "config", "expires": expires, "expired": expired(expires), "suspended": false });
+            let line = json!({ "id": id.short(), "consumer": consumer, "source": "config", "expires": expires, "expired": expired(expires), "suspended": false, "last_used": key.last_used() });
             told.insert((consumer.to_owned(), id.short()), line);
         }
         for (id, key) in &ledger.keys {
-            let line = json!({ "id": id, "consumer": key.consumer, "source": "store", "created": key.created, "expires": key.expires, "expired": expired(key.expires), "suspended": key.suspended });
+            let line = json!({ "id": id, "consumer": key.consumer, "source": "store", "created": key.created, "expires": key.expires, "expired": expired(key.expires), "suspended": key.suspended, "last_used": self.last_used(&key.sha256, instant) });
             told.insert((key.consumer.clone(), id.clone()), line);
         }
         told.into_values().collect()
