@@ -8,6 +8,7 @@ use http::Method;
 use pingora::{Error, ErrorType};
 use tokio::time::Instant;
 
+use super::dues::Dues;
 use super::{Ended, Meter, Passage};
 use crate::exchange::Fault;
 use crate::upstream::{Outcome, Picked, Upstream};
@@ -78,6 +79,8 @@ pub(super) struct Attempt<'a> {
     /// How long that took.
     took: Option<Duration>,
     fault: Option<Fault>,
+    /// What it is judged by.
+    blamed: Option<Fault>,
 }
 
 impl<'a> Attempt<'a> {
@@ -97,6 +100,7 @@ impl<'a> Attempt<'a> {
             status: 0,
             took: None,
             fault: None,
+            blamed: None,
         }
     }
 
@@ -134,8 +138,9 @@ impl<'a> Attempt<'a> {
     }
 
     /// It failed.
-    pub(super) fn failed(&mut self, fault: Fault) {
+    pub(super) fn failed(&mut self, fault: Fault, dues: &Dues) {
         self.fault = Some(fault);
+        self.blamed = Some(dues.blamed(fault, self.since.elapsed()));
     }
 }
 
@@ -158,13 +163,13 @@ impl Drop for Attempt<'_> {
         if self.fault.is_none() && self.status == 0 && self.over.load(Ordering::Relaxed) {
             return self.outrun();
         }
-        self.pick.report(outcome_of(self.fault, self.status));
+        self.pick.report(outcome_of(self.blamed, self.status));
         if let Some(passage) = self.passage.take() {
             let ended = Ended {
-                fault: self.fault,
+                fault: self.blamed,
                 status: self.status,
                 grpc: None,
-                took: self.took.unwrap_or_else(|| self.since.elapsed()),
+                took: Some(self.took.unwrap_or_else(|| self.since.elapsed())),
             };
             passage.ends(&ended, Instant::now().into_std());
         }

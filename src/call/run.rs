@@ -166,7 +166,7 @@ async fn go<'a>(
     let (mut session, reused) = match connected {
         Ok(connected) => connected,
         Err(failed) => {
-            attempt.failed(failed.fault);
+            attempt.failed(failed.fault, &errand.dues);
             let (passage, took) = attempt.hand_over();
             way.passage = Some(passage);
             return Err(Stopped::Unconnected(failed, Box::new(way), took));
@@ -186,7 +186,7 @@ async fn go<'a>(
             whole,
         }),
         Err(mut failed) => {
-            attempt.failed(failed.fault);
+            attempt.failed(failed.fault, &errand.dues);
             failed.cause.retry.decide_reuse(reused);
             let dead = failed.fault == Fault::Reset || failed.cause.retry();
             let stale = reused && !attempt.is_answered() && dead;
@@ -238,7 +238,7 @@ impl Headed<'_> {
         let (body, trailers) = match rest {
             Ok(rest) => rest,
             Err(failed) => {
-                self.attempt.failed(failed.fault);
+                self.attempt.failed(failed.fault, &errand.dues);
                 return Err(failed);
             }
         };
