@@ -13,12 +13,13 @@ impl Watch {
         (!uploading).then(|| self.started.elapsed().saturating_sub(sent))
     }
 
-    /// Whether a time that is over now is one that the client used up: then its target is not to blame.
+    /// Whether a time that is over now is one that the client used up, or that it set: then its target is not to blame.
     pub(super) fn is_clients(&self) -> bool {
         let now = self.now();
         let uploading = self.uploading.load(Ordering::Relaxed);
         let sends = uploading && (self.upload.is_waiting() || self.stream.is_waiting());
-        if sends || self.is_stalled() || self.was_held.load(Ordering::Relaxed) {
+        let wished = self.deadline.load(Ordering::Relaxed) <= now;
+        if sends || wished || self.is_stalled() || self.was_held.load(Ordering::Relaxed) {
             return true;
         }
         let since = |begun: &AtomicU64| now.saturating_sub(begun.load(Ordering::Relaxed));
@@ -109,5 +110,14 @@ mod tests {
         assert_eq!(watch.since_sent(), None);
         watch.sent();
         assert!(watch.since_sent().is_some_and(|span| span.as_secs() < 60));
+    }
+
+    #[test]
+    fn a_time_that_the_client_set_is_not_its_targets() {
+        let watch = old(None);
+        watch.is_call(Some(Duration::from_secs(100)));
+        assert!(!watch.is_clients());
+        watch.is_call(Some(Duration::from_secs(80)));
+        assert!(watch.is_clients());
     }
 }
