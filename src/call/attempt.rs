@@ -78,6 +78,8 @@ pub(super) struct Attempt<'a> {
     status: u16,
     /// How long that took.
     took: Option<Duration>,
+    /// The status of a call of gRPC, once that is known.
+    grpc: Option<u8>,
     fault: Option<Fault>,
     /// What it is judged by.
     blamed: Option<Fault>,
@@ -99,6 +101,7 @@ impl<'a> Attempt<'a> {
             since: Instant::now(),
             status: 0,
             took: None,
+            grpc: None,
             fault: None,
             blamed: None,
         }
@@ -124,6 +127,11 @@ impl<'a> Attempt<'a> {
         let took = self.since.elapsed();
         self.pick.answered(took);
         self.took = Some(took);
+    }
+
+    /// The call of gRPC ended with this status.
+    pub(super) const fn concluded(&mut self, grpc: Option<u8>) {
+        self.grpc = grpc;
     }
 
     /// Whether the target said anything.
@@ -168,7 +176,7 @@ impl Drop for Attempt<'_> {
             let ended = Ended {
                 fault: self.blamed,
                 status: self.status,
-                grpc: None,
+                grpc: self.grpc,
                 took: Some(self.took.unwrap_or_else(|| self.since.elapsed())),
             };
             passage.ends(&ended, Instant::now().into_std());

@@ -22,7 +22,9 @@ use super::attempt::Attempt;
 use super::dues::{Dues, until};
 use super::scripted::{refused, too_large};
 use super::{Answer, Failed, Held, Passage, Request, Terms, wire};
-use crate::exchange::{Fault, ResponseHead, Upgrade, check_answer, check_own_answer, is_grpc};
+use crate::exchange::{
+    Fault, ResponseHead, Upgrade, check_answer, check_own_answer, grpc_status, is_grpc,
+};
 use crate::upstream::{Picked, Upstream, check_proof};
 
 /// How long a write may take: a target that takes nothing may have answered all the same.
@@ -242,6 +244,11 @@ impl Headed<'_> {
                 return Err(failed);
             }
         };
+        if is_grpc(&self.head.headers) {
+            // Behind the messages, or in the head where there are none (gRPC over HTTP/2).
+            let status = trailers.as_ref().unwrap_or(&self.head.headers);
+            self.attempt.concluded(grpc_status(status));
+        }
         // Where the target answered before it took everything, nobody knows what it reads next.
         if self.whole {
             let idle = self.peer.options.idle_timeout;

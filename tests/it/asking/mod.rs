@@ -7,6 +7,8 @@
     reason = "a test stops at the first thing that is not as expected"
 )]
 
+mod obeyed;
+
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
