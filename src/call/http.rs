@@ -248,7 +248,8 @@ impl Errand<'_> {
                 }
             }
             Err(Stopped::Connected { failed, stale }) => {
-                let again = stale && changes_nothing(&self.request.head.method);
+                let harmless = self.terms.harmless || changes_nothing(&self.request.head.method);
+                let again = stale && harmless;
                 if again && course.dead < RETRIES_MAX && !self.dues.over() {
                     course.dead += 1;
                     match self.way(course, exchange) {

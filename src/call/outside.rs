@@ -93,6 +93,8 @@ impl<'a> Outside<'a> {
         own.ends = self.ends;
         let terms = Terms {
             ours: true,
+            // It is a question.
+            harmless: true,
             times,
             since: own.started,
             answer_max,

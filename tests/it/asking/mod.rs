@@ -198,6 +198,25 @@ fn an_issuer_is_asked_once_by_all_who_show_the_same_token() {
 }
 
 #[test]
+fn a_kept_connection_to_an_issuer_may_die_at_its_next_question() {
+    let seen = std::sync::Mutex::new(std::collections::BTreeSet::new());
+    // Each connection takes two questions, and answers the first.
+    let issuer = Origin::answer(move |request| {
+        if seen.lock().unwrap().insert(request.connection) {
+            Reply::json(200, &json!({ "active": true, "sub": "user-7" }))
+        } else {
+            Reply::close()
+        }
+    });
+    let origin = Origin::echo();
+    let gateway = by_issuer(&issuer, &origin, "");
+    for number in 0..6 {
+        show(&gateway, &format!("good-{number}")).expect(200);
+    }
+    assert_eq!(issuer.count(), 11, "six answers, and five in vain");
+}
+
+#[test]
 fn what_an_issuer_said_holds_no_longer_than_the_token() {
     let ends = now() + 3;
     let issuer = issuer(move |_| Reply::json(200, &json!({ "active": true, "exp": ends })));
