@@ -8,6 +8,7 @@ use http::Method;
 use pingora::{Error, ErrorType};
 use tokio::time::Instant;
 
+use super::dues::Dues;
 use super::{Ended, Meter, Passage};
 use crate::exchange::Fault;
 use crate::upstream::{Outcome, Picked, Upstream};
@@ -77,7 +78,11 @@ pub(super) struct Attempt<'a> {
     status: u16,
     /// How long that took.
     took: Option<Duration>,
+    /// The status of a call of gRPC, once that is known.
+    grpc: Option<u8>,
     fault: Option<Fault>,
+    /// What it is judged by.
+    blamed: Option<Fault>,
 }
 
 impl<'a> Attempt<'a> {
@@ -96,7 +101,9 @@ impl<'a> Attempt<'a> {
             since: Instant::now(),
             status: 0,
             took: None,
+            grpc: None,
             fault: None,
+            blamed: None,
         }
     }
 
@@ -122,6 +129,11 @@ impl<'a> Attempt<'a> {
         self.took = Some(took);
     }
 
+    /// The call of gRPC ended with this status.
+    pub(super) const fn concluded(&mut self, grpc: Option<u8>) {
+        self.grpc = grpc;
+    }
+
     /// Whether the target said anything.
     pub(super) fn is_answered(&self) -> bool {
         self.status > 0
@@ -134,8 +146,9 @@ impl<'a> Attempt<'a> {
     }
 
     /// It failed.
-    pub(super) fn failed(&mut self, fault: Fault) {
+    pub(super) fn failed(&mut self, fault: Fault, dues: &Dues) {
         self.fault = Some(fault);
+        self.blamed = Some(dues.blamed(fault, self.since.elapsed()));
     }
 }
 
@@ -158,13 +171,13 @@ impl Drop for Attempt<'_> {
         if self.fault.is_none() && self.status == 0 && self.over.load(Ordering::Relaxed) {
             return self.outrun();
         }
-        self.pick.report(outcome_of(self.fault, self.status));
+        self.pick.report(outcome_of(self.blamed, self.status));
         if let Some(passage) = self.passage.take() {
             let ended = Ended {
-                fault: self.fault,
+                fault: self.blamed,
                 status: self.status,
-                grpc: None,
-                took: self.took.unwrap_or_else(|| self.since.elapsed()),
+                grpc: self.grpc,
+                took: Some(self.took.unwrap_or_else(|| self.since.elapsed())),
             };
             passage.ends(&ended, Instant::now().into_std());
         }

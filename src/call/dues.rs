@@ -16,19 +16,33 @@ pub(super) struct Dues {
     pub(super) head: Instant,
     /// Everything.
     total: Option<Instant>,
+    /// How much of that was gone before the call began.
+    gone: Duration,
+    first_byte: Duration,
 }
 
 impl Dues {
     pub(super) fn new(terms: &Terms<'_>) -> Self {
         let times = &terms.times;
-        let total = times
-            .total
-            .map(|total| Instant::from_std(terms.since) + total);
+        let since = Instant::from_std(terms.since);
+        let total = times.total.map(|total| since + total);
         Self {
             per_try: times.per_try,
             head: total.unwrap_or_else(|| Instant::now() + times.total_to_head),
             total,
+            gone: since.elapsed(),
+            first_byte: times.first_byte,
         }
+    }
+
+    /// By what an attempt is judged that failed like this after so long: where less of the total was left for it than its client had
+    /// used up, that is the client's.
+    pub(super) fn blamed(&self, fault: Fault, took: Duration) -> Fault {
+        let over = self.total.is_some_and(|total| Instant::now() >= total);
+        if over && fault == Fault::Timeout && took < self.gone.min(self.first_byte) {
+            return Fault::ClientError;
+        }
+        fault
     }
 
     /// For an attempt that begins now, up to the head of its answer.

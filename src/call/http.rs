@@ -13,7 +13,7 @@ use super::attempt::{RETRIES_MAX, changes_nothing, nobody_free, nobody_there};
 use super::dues::Dues;
 use super::run::{Errand, Headed, Ran, Runs, Stopped, Way, run};
 use super::{Answer, Attempted, Ended, Failed, Held, Passage, Request, Terms, is_repeatable};
-use crate::exchange::Exchange;
+use crate::exchange::{Exchange, Fault};
 use crate::upstream::{Again, Ask, Member, Picked, Retries, Tries, Upstream};
 
 /// The connections of calls.
@@ -84,6 +84,10 @@ impl Http {
             dues: Dues::new(terms),
             hedge_after: hedge_after(request, terms),
         };
+        if errand.dues.over() {
+            // The request itself took all the time there was.
+            return Err(Failed::new(Fault::Timeout, "no time was left to send it"));
+        }
         let mut course = Course::default();
         let budget = upstream.resilience().budget();
         budget.request(Instant::now().into_std());
@@ -237,14 +241,16 @@ impl Errand<'_> {
                 match self.another_address(*way, &failed, exchange) {
                     Ok(way) => return Settled::Again(way),
                     Err(passage) => {
-                        let ended = Ended::failed(failed.fault, took);
+                        let blamed = self.dues.blamed(failed.fault, took);
+                        let ended = Ended::failed(blamed, took);
                         passage.ends(&ended, Instant::now().into_std());
                         Err(failed)
                     }
                 }
             }
             Err(Stopped::Connected { failed, stale }) => {
-                let again = stale && changes_nothing(&self.request.head.method);
+                let harmless = self.terms.harmless || changes_nothing(&self.request.head.method);
+                let again = stale && harmless;
                 if again && course.dead < RETRIES_MAX && !self.dues.over() {
                     course.dead += 1;
                     match self.way(course, exchange) {

@@ -61,6 +61,9 @@ pub struct Answer {
 pub struct Terms<'a> {
     /// Whether no client gets the answer.
     pub ours: bool,
+    /// Whether it changes nothing where it goes, whatever its method is: then it may be sent once more when a connection that was
+    /// kept turned out to be dead.
+    pub harmless: bool,
     /// How long its steps may take.
     pub times: Timeouts,
     /// What its target is chosen by.

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue, Method};
 use super::{Answer, Failed, Meter, Remote, Request, Terms, Transport};
 use crate::base::forwarded::Scheme;
 use crate::exchange::{Exchange, Fault};
-use crate::upstream::{Ask, Timeouts, Upstream};
+use crate::upstream::{Ask, Ends, Payload, Timeouts, Upstream};
 
 /// Finds what counts the attempts at an upstream.
 pub trait Meters: Sync {
@@ -18,6 +18,8 @@ pub trait Meters: Sync {
 pub struct Outside<'a> {
     transport: Transport<'a>,
     meters: &'a dyn Meters,
+    unix_millis: i64,
+    ends: Option<Ends>,
 }
 
 impl std::fmt::Debug for Outside<'_> {
@@ -30,7 +32,23 @@ impl<'a> Outside<'a> {
     /// Everything that `transport` reaches.
     #[must_use]
     pub const fn new(transport: Transport<'a>, meters: &'a dyn Meters) -> Self {
-        Self { transport, meters }
+        Self {
+            transport,
+            meters,
+            unix_millis: 0,
+            ends: None,
+        }
+    }
+
+    /// Asked for the sake of a request of that time, with these ends of its client's connection: upstreams are shown what they
+    /// are to be shown by then, and told of the ends where they want to be.
+    #[must_use]
+    pub fn about(self, unix_millis: i64, ends: Option<Ends>) -> Self {
+        Self {
+            unix_millis,
+            ends,
+            ..self
+        }
     }
 
     /// Asks what stands at a URL of the config; the answer's body may have so many bytes at most.
@@ -52,33 +70,42 @@ impl<'a> Outside<'a> {
         }
     }
 
-    /// Makes one call through `upstream` of the plan, within `times`; its answer may have so many bytes at most. What
-    /// the request itself is sent to later is not touched by it.
+    /// Makes one call through `upstream` of the plan, within `times`; its answer may have so many bytes at most. It is held back
+    /// and shown what any request to the upstream would be. What the request itself is sent to later is not touched by it.
     ///
     /// # Errors
     /// Why there is no answer.
     pub async fn call(
         &self,
         upstream: &Upstream,
-        request: &Request,
+        mut request: Request,
         times: Timeouts,
         answer_max: u64,
     ) -> Result<Answer, Failed> {
+        let asks = matches!(self.transport, Transport::Http(_));
+        if let Some(credentials) = upstream.credentials().filter(|_| asks) {
+            let Request { head, body } = &mut request;
+            let shown = credentials.show(head, self.unix_millis, Payload::Whole(body));
+            shown.map_err(|_none| Failed::new(Fault::NoCredential, "nothing to show it"))?;
+        }
         let now = tokio::time::Instant::now().into_std();
-        let mut own = Exchange::new(now, 0, Scheme::Https);
+        let mut own = Exchange::new(now, self.unix_millis, Scheme::Https);
+        own.ends = self.ends;
         let terms = Terms {
             ours: true,
+            // It is a question.
+            harmless: true,
             times,
             since: own.started,
             answer_max,
-            // Whoever asks for a policy has no route whose breaker it could be.
-            breaker: None,
+            // Whoever asks for a policy has no route that could have one of its own.
+            breaker: upstream.resilience().breaker().filter(|_| asks),
             retries: upstream.resilience().retries(),
             meter: self.meters.of(upstream),
             ask: Ask::default(),
         };
         self.transport
-            .call(upstream, request, &terms, &mut own)
+            .call(upstream, &request, &terms, &mut own)
             .await
     }
 }

@@ -31,8 +31,9 @@ pub struct Ended {
     pub status: u16,
     /// The status of a call of gRPC.
     pub grpc: Option<u8>,
-    /// How long it took up to the head of the answer, or up to the failure.
-    pub took: Duration,
+    /// How long it took from the end of the request up to the head of the answer, or up to the failure; none where the request
+    /// was not whole by then.
+    pub took: Option<Duration>,
 }
 
 impl Ended {
@@ -42,7 +43,7 @@ impl Ended {
             fault: Some(fault),
             status: 0,
             grpc: None,
-            took,
+            took: Some(took),
         }
     }
 }
@@ -107,7 +108,13 @@ impl Passage {
             && !is_nobodys(ended)
         {
             let bad = ended.fault.is_some() || matches!(ended.status, 429 | 503);
-            permit.tell(if bad { Fared::Badly } else { Fared::Well }, ended.took);
+            let fared = if bad { Fared::Badly } else { Fared::Well };
+            // An answer to half a request says nothing about how long answers take.
+            match ended.took {
+                Some(took) => permit.tell(fared, took),
+                None if bad => permit.tell(fared, Duration::ZERO),
+                None => {}
+            }
         }
     }
 
@@ -128,7 +135,7 @@ impl Passage {
             }
         };
         let fared = if error { Fared::Badly } else { Fared::Well };
-        ticket.tell(fared, ended.took, now);
+        ticket.tell(fared, ended.took.unwrap_or_default(), now);
     }
 }
 

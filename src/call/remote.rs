@@ -130,7 +130,7 @@ impl Remote {
         self.upstream.start(&outside).await
     }
 
-    /// Asks it; the answer's body may have so many bytes at most.
+    /// Asks it something that changes nothing there; the answer's body may have so many bytes at most.
     ///
     /// # Errors
     /// Why there is no answer.
@@ -152,6 +152,7 @@ impl Remote {
         let mut exchange = Exchange::new(now, 0, Scheme::Https);
         let terms = Terms {
             ours: true,
+            harmless: true,
             times: Timeouts {
                 connect: CONNECT_MAX,
                 first_byte: PATIENCE,

@@ -22,7 +22,9 @@ use super::attempt::Attempt;
 use super::dues::{Dues, until};
 use super::scripted::{refused, too_large};
 use super::{Answer, Failed, Held, Passage, Request, Terms, wire};
-use crate::exchange::{Fault, ResponseHead, Upgrade, check_answer, check_own_answer, is_grpc};
+use crate::exchange::{
+    Fault, ResponseHead, Upgrade, check_answer, check_own_answer, grpc_status, is_grpc,
+};
 use crate::upstream::{Picked, Upstream, check_proof};
 
 /// How long a write may take: a target that takes nothing may have answered all the same.
@@ -166,7 +168,7 @@ async fn go<'a>(
     let (mut session, reused) = match connected {
         Ok(connected) => connected,
         Err(failed) => {
-            attempt.failed(failed.fault);
+            attempt.failed(failed.fault, &errand.dues);
             let (passage, took) = attempt.hand_over();
             way.passage = Some(passage);
             return Err(Stopped::Unconnected(failed, Box::new(way), took));
@@ -186,7 +188,7 @@ async fn go<'a>(
             whole,
         }),
         Err(mut failed) => {
-            attempt.failed(failed.fault);
+            attempt.failed(failed.fault, &errand.dues);
             failed.cause.retry.decide_reuse(reused);
             let dead = failed.fault == Fault::Reset || failed.cause.retry();
             let stale = reused && !attempt.is_answered() && dead;
@@ -238,10 +240,15 @@ impl Headed<'_> {
         let (body, trailers) = match rest {
             Ok(rest) => rest,
             Err(failed) => {
-                self.attempt.failed(failed.fault);
+                self.attempt.failed(failed.fault, &errand.dues);
                 return Err(failed);
             }
         };
+        if is_grpc(&self.head.headers) {
+            // Behind the messages, or in the head where there are none (gRPC over HTTP/2).
+            let status = trailers.as_ref().unwrap_or(&self.head.headers);
+            self.attempt.concluded(grpc_status(status));
+        }
         // Where the target answered before it took everything, nobody knows what it reads next.
         if self.whole {
             let idle = self.peer.options.idle_timeout;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{environment, route};
-use crate::call::{Answer, LastGood};
+use crate::call::{Answer, LastGood, is_repeatable};
 use crate::exchange::{
     Exchange, Facts, Fallen, Fault, Reason, Reply, RequestHead, ResponseHead, Served, is_grpc,
 };
@@ -27,7 +27,7 @@ pub enum Fall {
 /// What may still be done for a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Means<'a> {
-    /// Whether it can be sent once more, to somebody else.
+    /// Whether it is there to be sent once more, to somebody else, and has the time. Whether that is safe is decided here.
     pub resend: bool,
     /// Who remembers answers.
     pub last_good: &'a dyn LastGood,
@@ -50,8 +50,12 @@ pub fn fall(
     let before = exchange.fallen;
     let reason = before.map_or_else(|| reason(outcome), |fallen| fallen.reason);
     let next = before.map_or(0, |fallen| fallen.step.saturating_add(1));
+    let means = Means {
+        resend: means.resend && is_safe(fallback, asked, exchange, outcome),
+        ..*means
+    };
     for (step, rung) in (0u8..).zip(fallback.rungs()).skip(usize::from(next)) {
-        let Some((fall, served)) = take(rung, plan, asked, exchange, means) else {
+        let Some((fall, served)) = take(rung, plan, asked, exchange, &means) else {
             continue;
         };
         exchange.fallen = Some(Fallen {
@@ -89,6 +93,20 @@ fn is_meant(
                 || status.is_some_and(|code| fallback.when().has_grpc(code))
         }
     }
+}
+
+/// Whether somebody else may get the same request: nobody got it so far, or doing it twice is doing it once. By the same rule
+/// it would be retried.
+fn is_safe(
+    fallback: &Fallback,
+    asked: &RequestHead,
+    exchange: &Exchange,
+    outcome: Result<&ResponseHead, Fault>,
+) -> bool {
+    let status = exchange.grpc_status.filter(|_| exchange.is_call);
+    // Calls of gRPC are all POST: who names their statuses says that they may be made again.
+    let named = status.is_some_and(|code| fallback.when().has_grpc(code));
+    named || is_repeatable(asked) || outcome.is_err_and(Fault::is_unsent)
 }
 
 fn reason(outcome: Result<&ResponseHead, Fault>) -> Reason {
@@ -173,7 +191,7 @@ routes:
     match: { path_prefix: / }
     upstream: main
     fallback:
-      when: [timeout, http_503]
+      when: [timeout, connect_failure, http_503]
       steps: [{ upstream: spare }, { stale: 5m }, { respond: { json: { items: [] } } }]
 "#;
 
@@ -212,12 +230,20 @@ routes:
         outcome: Result<&ResponseHead, Fault>,
         means: &Means<'_>,
     ) -> (Vec<&'static str>, Exchange) {
-        let plan = plan();
         let asked = RequestHead::build("GET", b"/", None).unwrap();
+        fallen_of(&asked, outcome, means)
+    }
+
+    fn fallen_of(
+        asked: &RequestHead,
+        outcome: Result<&ResponseHead, Fault>,
+        means: &Means<'_>,
+    ) -> (Vec<&'static str>, Exchange) {
+        let plan = plan();
         let mut exchange = Exchange::new(SystemClock.instant(), 0, Scheme::Http);
         let mut words = Vec::new();
         loop {
-            let fall = fall(&plan, &asked, &mut exchange, outcome, means);
+            let fall = fall(&plan, asked, &mut exchange, outcome, means);
             words.push(match &fall {
                 Fall::Upstream => "upstream",
                 Fall::Stale(_) => "stale",
@@ -270,6 +296,23 @@ routes:
         };
         let (words, _) = fallen(Err(Fault::Timeout), &means);
         assert_eq!(words, ["respond"]);
+    }
+
+    #[test]
+    fn what_must_not_be_done_twice_goes_to_nobody_else_once_it_was_sent() {
+        let forgetful = crate::call::Forgetful;
+        let means = means(&forgetful);
+        let busy = ResponseHead::build(503, None).unwrap();
+        let mut post = RequestHead::build("POST", b"/", None).unwrap();
+        for outcome in [Err(Fault::Timeout), Ok(&busy)] {
+            assert_eq!(fallen_of(&post, outcome, &means).0, ["respond"]);
+        }
+        let unsent = fallen_of(&post, Err(Fault::ConnectFailure), &means).0;
+        assert_eq!(unsent, ["upstream", "respond"]);
+        post.insert_header("idempotency-key", "1").unwrap();
+        for outcome in [Err(Fault::Timeout), Ok(&busy)] {
+            assert_eq!(fallen_of(&post, outcome, &means).0, ["upstream", "respond"]);
+        }
     }
 
     #[test]

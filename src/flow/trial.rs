@@ -298,6 +298,7 @@ fn called(
     let scripted = scripted(given.unwrap_or(&nothing))?;
     let terms = Terms {
         ours: false,
+        harmless: false,
         times: super::timeouts(plan, exchange),
         ask: Ask::default(),
         since: exchange.started,

@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Gateway;
 use super::called::gone;
+use super::peer;
 use super::state::State;
 use crate::call::{Outside, Transport};
 use crate::exchange::Fault;
@@ -31,7 +32,9 @@ pub(super) async fn decide(
     loop {
         let clause = flow::asking(&plan, &state.exchange);
         let metered = gateway.telemetry.asks(clause);
-        let outside = Outside::new(Transport::Http(&gateway.calls), &*plan);
+        let ends = peer::ends(session, &state.exchange);
+        let outside = Outside::new(Transport::Http(&gateway.calls), &*plan)
+            .about(state.exchange.unix_millis, ends);
         let bodiless = !state.exchange.framing.has_body();
         let asked = flow::inquire(&plan, &head, &mut state.exchange, &outside);
         let next = tokio::select! {

@@ -14,7 +14,7 @@ pub struct Attempt {
     since: Instant,
     /// What the target answered; 0 while it has not.
     status: u16,
-    /// How long that took.
+    /// How long that took once the whole request was there; none where it answered before that.
     took: Option<Duration>,
 }
 
@@ -51,12 +51,11 @@ pub(super) fn reused(state: &State) {
 
 /// The target answered; after a 101 the connection is no more about requests.
 pub(super) fn answered(state: &mut State, status: u16) {
-    let now = state.clock.instant();
+    let took = state.attempt.and_then(|attempt| took(&attempt, state));
     if let Some(attempt) = &mut state.attempt {
         attempt.status = status;
-        let took = now.saturating_duration_since(attempt.since);
-        attempt.took = Some(took);
-        if let Some(picked) = &state.picked {
+        attempt.took = took;
+        if let Some((picked, took)) = state.picked.as_ref().zip(took) {
             picked.answered(took);
         }
     }
@@ -139,6 +138,11 @@ pub(super) fn is_given_up(state: &mut State, fault: Fault) -> Option<Attempt> {
 
 /// Tells its target, and what let it through, how it ended: the one place where that is told.
 pub(super) fn over(state: &mut State, attempt: &Attempt, fault: Option<Fault>) {
+    let fault = match fault {
+        // Nobody but the client is judged by it.
+        Some(Fault::Timeout) if state.signals.watch.is_clients() => Some(Fault::ClientError),
+        fault => fault,
+    };
     if let Some(picked) = &state.picked {
         let status = match state.exchange.grpc_status {
             // A call that went wrong is an answer all the same; only its own status says so.
@@ -158,9 +162,10 @@ pub(super) fn over(state: &mut State, attempt: &Attempt, fault: Option<Fault>) {
             .exchange
             .grpc_status
             .filter(|_| state.exchange.is_call),
-        took: attempt
-            .took
-            .unwrap_or_else(|| now.saturating_duration_since(attempt.since)),
+        took: match attempt.status {
+            0 => took(attempt, state),
+            _ => attempt.took,
+        },
     };
     if attempt.status == 101 {
         // It stays under way until the connection ends.
@@ -180,6 +185,13 @@ const fn of_grpc(code: u8) -> u16 {
         2 | 13 | 15 => 500,
         _ => 200,
     }
+}
+
+/// How long the target took so far, from when it had the whole request: before that it is the client's time. None while it has not.
+fn took(attempt: &Attempt, state: &State) -> Option<Duration> {
+    let now = state.clock.instant();
+    let since_sent = state.signals.watch.since_sent()?;
+    Some(now.saturating_duration_since(attempt.since).min(since_sent))
 }
 
 fn seconds(attempt: &Attempt, state: &State) -> f64 {

@@ -136,6 +136,7 @@ async fn call(
     let anew = state.exchange.fallen.is_some() && state.exchange.timeouts.is_none();
     let terms = Terms {
         ours: false,
+        harmless: false,
         times: flow::timeouts(plan, &state.exchange),
         ask: flow::ask(plan, session.req_header(), &state.exchange),
         since: if anew {

@@ -4,6 +4,7 @@ mod again;
 mod answer;
 mod ask;
 mod attempt;
+mod blame;
 mod bodies;
 mod called;
 mod fail;

@@ -39,6 +39,18 @@ impl Pace {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
+    /// Whether it is the client that is waited for.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.since.load(Ordering::Relaxed) > 0
+    }
+
+    /// How long the client was waited for, up to `now`.
+    pub(super) fn waited(&self, now: u64) -> u64 {
+        let since = self.since.load(Ordering::Relaxed).checked_sub(1);
+        let present = since.map_or(0, |since| now.saturating_sub(since));
+        self.waited.load(Ordering::Relaxed).saturating_add(present)
+    }
+
     /// When the client is too slow for `rate` bytes in a second, if nothing goes until then.
     pub(super) fn due(&self, rate: u64) -> Option<u64> {
         let since = self.since.load(Ordering::Relaxed).checked_sub(1)?;
@@ -63,6 +75,17 @@ mod tests {
         pace.waits(5);
         pace.went(10, 1);
         assert_eq!(pace.due(256), None);
+    }
+
+    #[test]
+    fn what_it_was_waited_for_is_added_up() {
+        let pace = Pace::default();
+        pace.waits(1000);
+        pace.went(1500, 1);
+        assert!(!pace.is_waiting());
+        pace.waits(2000);
+        assert!(pace.is_waiting());
+        assert_eq!(pace.waited(2100), 600);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::state::State;
 use super::{again, attempt};
 use crate::call::{Passage, changes_nothing, fault_of, nobody_free, nobody_there};
-use crate::exchange::{Fault, GrpcMessages, Next};
+use crate::exchange::{Exchange, Fault, GrpcMessages, Next};
 use crate::flow;
 use crate::upstream::{Ask, Ends, Picked, for_upgrade};
 
@@ -96,7 +96,11 @@ pub(super) fn note_ends(session: &Session, state: &mut State) {
     if !upstream.is_some_and(|upstream| upstream.announces()) {
         return;
     }
-    let exchange = &mut state.exchange;
+    state.exchange.ends = ends(session, &state.exchange);
+}
+
+/// The ends of the client's connection, where both are known.
+pub(super) fn ends(session: &Session, exchange: &Exchange) -> Option<Ends> {
     let gateway = session.server_addr().and_then(Address::as_inet).copied();
     // Only of who is connected to us the port is known.
     let client = exchange.client.as_ref().map(|client| {
@@ -107,9 +111,9 @@ pub(super) fn note_ends(session: &Session, state: &mut State) {
         };
         SocketAddr::new(client.client, port)
     });
-    exchange.ends = client
+    client
         .zip(gateway)
-        .map(|(client, gateway)| Ends { client, gateway });
+        .map(|(client, gateway)| Ends { client, gateway })
 }
 
 fn pick(session: &Session, state: &mut State) -> Option<Picked> {

@@ -44,25 +44,26 @@ enum Phase {
 }
 
 const BEFORE: u8 = Phase::Before as u8;
-const HEAD: u8 = Phase::Head as u8;
+pub(super) const HEAD: u8 = Phase::Head as u8;
 const BODY: u8 = Phase::Body as u8;
 const TUNNEL: u8 = Phase::Tunnel as u8;
 
 /// The deadlines of one request. Its own task writes; the task that watches it is the same one.
 #[derive(Debug)]
 pub struct Watch {
-    started: Instant,
+    pub(super) started: Instant,
     times: OnceLock<Timeouts>,
     /// Those of the upstream that took the place of the first.
     others: OnceLock<Timeouts>,
     phase: AtomicU8,
     /// When the attempt began, and when anything moved last: milliseconds after the start.
-    attempt: AtomicU64,
-    moved: AtomicU64,
-    /// When the whole request was sent, likewise.
+    pub(super) attempt: AtomicU64,
+    pub(super) moved: AtomicU64,
+    /// When the whole request was sent, likewise; and in microseconds, for who measures.
     sent: AtomicU64,
+    pub(super) sent_micros: AtomicU64,
     /// The request's body is not sent yet.
-    uploading: AtomicBool,
+    pub(super) uploading: AtomicBool,
     /// Nothing of the request is left to be sent.
     is_sent: AtomicBool,
     /// How fast the client has to be, in bytes a second; 0 = any.
@@ -70,14 +71,15 @@ pub struct Watch {
     /// How long it may send nothing of its body: milliseconds.
     silence: AtomicU64,
     /// How fast it sends, as its connection sees it, or its stream.
-    upload: Pace,
-    stream: Pace,
+    pub(super) upload: Pace,
+    pub(super) stream: Pace,
     /// How fast it takes.
-    taking: Pace,
+    pub(super) taking: Pace,
     /// The client takes nothing: what the upstream sends has to wait.
     stalled: AtomicBool,
-    /// It waits for other answers of its connection, which the client does not take.
+    /// It waits for other answers of its connection, which the client does not take; and whether it ever did.
     held: AtomicBool,
+    pub(super) was_held: AtomicBool,
     /// How long a tunnel may be silent: milliseconds.
     tunnel_silence: AtomicU64,
     /// Why it ends before its peers wanted it to.
@@ -85,7 +87,7 @@ pub struct Watch {
     /// It is over, whatever it waits for.
     over: AtomicBool,
     /// When a call has to be over: milliseconds after the start.
-    deadline: AtomicU64,
+    pub(super) deadline: AtomicU64,
     /// Whether something else follows an attempt that has no answer in time.
     goes_on: AtomicBool,
     /// When such an attempt was told to let go: milliseconds; 0 = it was not.
@@ -106,6 +108,7 @@ impl Default for Watch {
             attempt: AtomicU64::new(0),
             moved: AtomicU64::new(0),
             sent: AtomicU64::new(0),
+            sent_micros: AtomicU64::new(0),
             uploading: AtomicBool::new(false),
             is_sent: AtomicBool::new(false),
             min_rate: AtomicU64::new(0),
@@ -115,6 +118,7 @@ impl Default for Watch {
             taking: Pace::default(),
             stalled: AtomicBool::new(false),
             held: AtomicBool::new(false),
+            was_held: AtomicBool::new(false),
             tunnel_silence: AtomicU64::new(millis(TUNNEL_SILENCE)),
             reason: OnceLock::new(),
             over: AtomicBool::new(false),
@@ -148,7 +152,7 @@ impl Watch {
         });
     }
 
-    fn times(&self) -> Option<&Timeouts> {
+    pub(super) fn times(&self) -> Option<&Timeouts> {
         self.others.get().or_else(|| self.times.get())
     }
 
@@ -258,7 +262,9 @@ impl Watch {
     pub(super) fn sent(&self) {
         self.stream.went(self.now(), 0);
         self.uploading.store(false, Ordering::Relaxed);
-        self.sent.store(self.now(), Ordering::Relaxed);
+        let passed = self.started.elapsed();
+        self.sent.store(millis(passed), Ordering::Relaxed);
+        self.sent_micros.store(micros(passed), Ordering::Relaxed);
         self.is_sent.store(true, Ordering::Relaxed);
         self.moved();
     }
@@ -326,6 +332,7 @@ impl Watch {
     /// It waits for other answers of its connection: meanwhile nobody is late.
     pub fn waits_its_turn(&self) {
         self.held.store(true, Ordering::Relaxed);
+        self.was_held.store(true, Ordering::Relaxed);
     }
 
     /// It has its turn.
@@ -458,11 +465,11 @@ impl Watch {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    fn phase(&self) -> u8 {
+    pub(super) fn phase(&self) -> u8 {
         self.phase.load(Ordering::Relaxed)
     }
 
-    fn now(&self) -> u64 {
+    pub(super) fn now(&self) -> u64 {
         millis(self.started.elapsed())
     }
 }
@@ -472,8 +479,12 @@ fn earlier(a: Option<u64>, b: Option<u64>) -> Option<u64> {
     [a, b].into_iter().flatten().min()
 }
 
-fn millis(span: Duration) -> u64 {
+pub(super) fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn micros(span: Duration) -> u64 {
+    u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

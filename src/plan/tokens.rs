@@ -170,6 +170,7 @@ impl Keeper {
         let now = self.clock.instant();
         let terms = Terms {
             ours: true,
+            harmless: false,
             times: Timeouts {
                 total: Some(ANSWER_MAX),
                 ..Timeouts::default()

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::breaker_spec::BreakerSpec;
+use super::breaker_state::{BreakerState, Wish};
 use super::condition::Conditions;
 use crate::base::units::Share;
 
@@ -12,50 +13,6 @@ use crate::base::units::Share;
 const BUCKETS: usize = 10;
 /// What the client of a request that came while others tried is told to wait at least.
 const SOON: Duration = Duration::from_secs(1);
-
-/// Whether requests pass.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum BreakerState {
-    /// They do.
-    Closed = 0,
-    /// A few do, to find out.
-    HalfOpen = 1,
-    /// They do not.
-    Open = 2,
-}
-
-impl BreakerState {
-    /// Its name for people and programs.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::HalfOpen => "half_open",
-            Self::Open => "open",
-        }
-    }
-
-    const fn of(number: u8) -> Self {
-        match number {
-            0 => Self::Closed,
-            1 => Self::HalfOpen,
-            _ => Self::Open,
-        }
-    }
-}
-
-/// What somebody wants of a breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Wish {
-    /// That it decides for itself.
-    Auto = 0,
-    /// That it is open.
-    Open = 1,
-    /// That it is closed.
-    Closed = 2,
-}
 
 /// A breaker: its rules, and what it has seen.
 #[derive(Debug)]
@@ -82,6 +39,9 @@ struct Seen {
     /// How many were let through to find out, and how many were good.
     probing: AtomicU32,
     good: AtomicU32,
+    /// When the last of them was, in milliseconds; and how often others took their places since they found out nothing for long.
+    probed: AtomicU64,
+    round: AtomicU32,
     buckets: [Bucket; BUCKETS],
     /// The length of a bucket: another one makes all that was counted void.
     length: AtomicU64,
@@ -111,8 +71,8 @@ pub enum Fared {
 enum Kind {
     /// As every one.
     Usual,
-    /// To find out.
-    Probe,
+    /// To find out, in this round.
+    Probe(u32),
 }
 
 /// A request that was let through. Dropped without a word, it tells nothing.
@@ -220,15 +180,41 @@ impl Breaker {
             }
             self.shift(BreakerState::Open, BreakerState::HalfOpen, now);
         }
-        let probes = self.spec.probes;
-        let more = |out: u32| (out < probes).then_some(out + 1);
-        let relaxed = Ordering::Relaxed;
-        match seen.probing.fetch_update(relaxed, relaxed, more) {
-            Ok(_) if seen.state() == BreakerState::Closed => Ok(self.ticket(Kind::Usual)),
-            Ok(_) => Ok(self.ticket(Kind::Probe)),
-            Err(_) if seen.state() == BreakerState::Closed => Ok(self.ticket(Kind::Usual)),
-            Err(_) => Err(seen.left(now).max(SOON)),
+        match self.probe(now) {
+            Some(ticket) => Ok(ticket),
+            None if seen.state() == BreakerState::Closed => Ok(self.ticket(Kind::Usual)),
+            None => Err(seen.left(now).max(SOON)),
         }
+    }
+
+    /// Whether those who find out are as many as there may be. Who has found out nothing for as long as it was open keeps nobody
+    /// else from it: it may be a client that takes its time.
+    fn is_full(&self, now: Instant) -> bool {
+        let seen = self.seen();
+        let open_for = u64::try_from(self.spec.open_for.duration().as_millis()).unwrap_or(u64::MAX);
+        let free = seen.probed.load(Ordering::Relaxed).saturating_add(open_for);
+        seen.probing.load(Ordering::Relaxed) >= self.spec.probes && seen.millis(now) < free
+    }
+
+    /// Lets one through to find out, where one may be.
+    fn probe(self: &Arc<Self>, now: Instant) -> Option<Ticket> {
+        if self.is_full(now) {
+            // Nearly all of those that come meanwhile: they wait for nobody.
+            return None;
+        }
+        let seen = self.seen();
+        let _turn = seen.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.state() != BreakerState::HalfOpen || self.is_full(now) {
+            return None;
+        }
+        let relaxed = Ordering::Relaxed;
+        if seen.probing.load(relaxed) >= self.spec.probes {
+            seen.round.fetch_add(1, relaxed);
+            seen.probing.store(0, relaxed);
+        }
+        seen.probing.fetch_add(1, relaxed);
+        seen.probed.store(seen.millis(now), relaxed);
+        Some(self.ticket(Kind::Probe(seen.round.load(relaxed))))
     }
 
     /// Whether a request would be let through; how long it would have to wait.
@@ -239,10 +225,7 @@ impl Breaker {
             (Wish::Closed, _) | (Wish::Auto, BreakerState::Closed) => None,
             (Wish::Open, _) => Some(self.spec.open_for.duration()),
             (Wish::Auto, BreakerState::Open) => Some(seen.left(now)).filter(|left| !left.is_zero()),
-            (Wish::Auto, BreakerState::HalfOpen) => {
-                let full = seen.probing.load(Ordering::Relaxed) >= self.spec.probes;
-                full.then_some(SOON)
-            }
+            (Wish::Auto, BreakerState::HalfOpen) => self.is_full(now).then_some(SOON),
         }
     }
 
@@ -301,7 +284,7 @@ impl Breaker {
         if seen.era.load(Ordering::Acquire) != ticket.era {
             return;
         }
-        if ticket.kind == Kind::Probe {
+        if matches!(ticket.kind, Kind::Probe(_)) {
             let bad = error || slow;
             let good = u32::from(!bad) + seen.good.fetch_add(u32::from(!bad), Ordering::Relaxed);
             if bad {
@@ -463,10 +446,16 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         let seen = self.breaker.seen();
-        // Whoever was to find out found out nothing: somebody else may.
-        if self.kind == Kind::Probe && !self.told && seen.era.load(Ordering::Acquire) == self.era {
+        let Kind::Probe(round) = self.kind else {
+            return;
+        };
+        // Whoever was to find out found out nothing: somebody else may, unless somebody did long ago.
+        let _turn = seen.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let relaxed = Ordering::Relaxed;
+        let holds =
+            seen.era.load(Ordering::Acquire) == self.era && seen.round.load(relaxed) == round;
+        if !self.told && holds {
             let less = |out: u32| out.checked_sub(1);
-            let relaxed = Ordering::Relaxed;
             let less = seen.probing.fetch_update(relaxed, relaxed, less);
             log::debug!(given_back = less.is_ok(); "a probe found out nothing");
         }
@@ -595,6 +584,23 @@ mod tests {
         let later = now + secs(15);
         drop(breaker.admit(later).unwrap());
         assert!(breaker.admit(later).is_ok());
+    }
+
+    #[test]
+    fn one_that_finds_out_nothing_for_long_keeps_nobody_from_it() {
+        let now = SystemClock.instant();
+        let breaker = opened("{ min_requests: 2 }", now);
+        let later = now + secs(15);
+        let slow = breaker.admit(later).unwrap();
+        assert!(breaker.admit(later + secs(14)).is_err());
+        let later = later + secs(15);
+        let other = breaker.admit(later).unwrap();
+        assert!(breaker.admit(later).is_err(), "one at a time");
+        drop(slow);
+        assert!(breaker.admit(later).is_err(), "its place is another's");
+        assert_eq!(breaker.would_refuse(later), Some(SOON));
+        other.tell(Fared::Well, NO_TIME, later);
+        assert_eq!(breaker.told(later).state, BreakerState::Closed);
     }
 
     #[test]

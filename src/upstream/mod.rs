@@ -3,6 +3,7 @@
 mod balance;
 mod breaker;
 mod breaker_spec;
+mod breaker_state;
 mod budget;
 mod choosing;
 mod condition;
@@ -35,8 +36,9 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy};
 
-pub use breaker::{Breaker, BreakerState, Fared, Ticket, Told, Wish};
+pub use breaker::{Breaker, Fared, Ticket, Told};
 pub use breaker_spec::BreakerSpec;
+pub use breaker_state::{BreakerState, Wish};
 pub use budget::Budget;
 use choosing::Choosing;
 pub use choosing::{HashSpec, LoadBalancing};

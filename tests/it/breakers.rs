@@ -163,6 +163,34 @@ fn recovery_is_no_stampede() {
 }
 
 #[test]
+fn a_slow_upload_keeps_nobody_from_finding_out() {
+    for route in ["", ", request: { body: { omit: [x] } }"] {
+        let (origin, bad) = moody();
+        let breaker = ", circuit_breaker: { min_requests: 2, open_for: 300ms }";
+        let gateway = before(&origin, breaker, route);
+        ask(&gateway).expect(500);
+        ask(&gateway).expect(500);
+        bad.store(false, Ordering::SeqCst);
+        // Each of them may be the one that is let through; none of them is ever whole.
+        let mut slow = Vec::new();
+        let since = Instant::now();
+        while since.elapsed() < Duration::from_millis(600) {
+            let mut client = gateway.client();
+            let head = "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{";
+            client.send_raw(head.as_bytes());
+            slow.push(client);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        while ask(&gateway).status != 200 {
+            // After ten seconds such an upload is given up by itself.
+            let waited = since.elapsed();
+            assert!(waited < Duration::from_secs(8), "it is kept from it");
+        }
+        metric_becomes(&gateway, &state("o"), |state| state == 0);
+    }
+}
+
+#[test]
 fn a_reload_changes_nothing_about_it() {
     let (origin, _bad) = moody();
     let text = |open_for: &str| {

@@ -184,7 +184,7 @@ fn who_is_silent_is_left_in_time() {
             let clauses = format!("{called}{LADDER}");
             let gateway = Gateway::spawn(&config(&main.url(), &spare.url(), upstream, &clauses));
             let began = Instant::now();
-            let answer = ask(&gateway, "POST", b"{}").expect(200);
+            let answer = ask(&gateway, "PUT", b"{}").expect(200);
             assert!(began.elapsed() < Duration::from_secs(10));
             assert_eq!(answer.text() == "spare", spare_is_asked, "{upstream}");
             gate.open();
@@ -201,6 +201,35 @@ fn who_is_silent_is_left_in_time() {
         assert_eq!(spare.count(), 0);
         assert_eq!(record(&gateway)["fallback.reason"], "timeout");
         gate.open();
+    }
+}
+
+#[test]
+fn what_must_not_be_done_twice_goes_to_no_other_upstream_once_it_was_sent() {
+    for called in ["", CALLED] {
+        let clauses = format!("{called}{LADDER}");
+        let gate = Gate::new();
+        let held = gate.clone();
+        let mute = Origin::answer(move |_| Reply::never(&held));
+        let bad = answering(500, "bad");
+        for main in [&mute, &bad] {
+            let spare = answering(200, "spare");
+            let times = ", timeouts: { first_byte: 200ms }";
+            let gateway = Gateway::spawn(&config(&main.url(), &spare.url(), times, &clauses));
+            for method in ["POST", "PATCH"] {
+                let answer = ask(&gateway, method, b"{}").expect(200);
+                assert_eq!(answer.header("gateway-fallback"), Some("respond"));
+            }
+            assert_eq!(spare.count(), 0, "{called}");
+            let headers = [("Host", "a.test"), ("Idempotency-Key", "1")];
+            let answer = gateway.client().request("POST", "/menu", &headers, b"{}");
+            assert_eq!(answer.expect(200).text(), "spare");
+        }
+        gate.open();
+        // Nobody got it.
+        let spare = answering(200, "spare");
+        let gateway = Gateway::spawn(&config(&dead(), &spare.url(), "", &clauses));
+        assert_eq!(ask(&gateway, "POST", b"{}").expect(200).text(), "spare");
     }
 }
 
@@ -263,7 +292,7 @@ fn nothing_is_asked_again_once_the_answer_began() {
 fn a_body_that_is_too_long_goes_to_no_other_upstream() {
     let (main, spare) = (answering(503, "busy"), answering(200, "spare"));
     let gateway = Gateway::spawn(&config(&main.url(), &spare.url(), "", LADDER));
-    let answer = ask(&gateway, "POST", &vec![b'a'; 64 * 1024 + 1]).expect(200);
+    let answer = ask(&gateway, "PUT", &vec![b'a'; 64 * 1024 + 1]).expect(200);
     assert_eq!(answer.header("gateway-fallback"), Some("respond"));
     assert_eq!(spare.count(), 0);
 }

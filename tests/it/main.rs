@@ -5,6 +5,7 @@ mod asking;
 mod audit;
 mod auth;
 mod balancing;
+mod blame;
 mod breakers;
 mod browser;
 mod bulk;

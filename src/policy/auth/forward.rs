@@ -162,7 +162,7 @@ impl Forward {
             let mut times = *self.upstream.timeouts();
             times.total = Some(times.total.map_or(PATIENCE, |total| total.min(PATIENCE)));
             match outside
-                .call(&self.upstream, &request, times, ANSWER_BYTES_MAX)
+                .call(&self.upstream, request, times, ANSWER_BYTES_MAX)
                 .await
             {
                 Ok(answer) => self.read(answer, (name, known)),

@@ -48,7 +48,8 @@ fn usual() -> Vec<Condition> {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum StepSpec {
-    /// The same request to this upstream, with its own retries; where the body is still there to be sent.
+    /// The same request to this upstream, with its own retries; where the body is still there to be sent, and where nobody got it
+    /// so far or doing it twice is doing it once (the method, or `Idempotency-Key`).
     Upstream(String),
     /// The last good answer, where it is no older than this. There is none until answers are cached.
     Stale(Span),

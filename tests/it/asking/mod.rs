@@ -7,6 +7,8 @@
     reason = "a test stops at the first thing that is not as expected"
 )]
 
+mod obeyed;
+
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -193,6 +195,25 @@ fn an_issuer_is_asked_once_by_all_who_show_the_same_token() {
         show(&gateway, "one").expect(200);
         assert!(issuer.count() <= 2, "{}", issuer.count());
     }
+}
+
+#[test]
+fn a_kept_connection_to_an_issuer_may_die_at_its_next_question() {
+    let seen = std::sync::Mutex::new(std::collections::BTreeSet::new());
+    // Each connection takes two questions, and answers the first.
+    let issuer = Origin::answer(move |request| {
+        if seen.lock().unwrap().insert(request.connection) {
+            Reply::json(200, &json!({ "active": true, "sub": "user-7" }))
+        } else {
+            Reply::close()
+        }
+    });
+    let origin = Origin::echo();
+    let gateway = by_issuer(&issuer, &origin, "");
+    for number in 0..6 {
+        show(&gateway, &format!("good-{number}")).expect(200);
+    }
+    assert_eq!(issuer.count(), 11, "six answers, and five in vain");
 }
 
 #[test]

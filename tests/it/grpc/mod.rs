@@ -274,7 +274,22 @@ fn the_status_of_a_call_is_logged_and_counted() {
 #[test]
 fn the_gateway_ends_a_call_when_its_client_wanted_it_to_end() {
     let calls = Calls::start(By::Plain, "");
-    // This client has no clock of its own, and its server waits for the first message.
+    ends_when_wanted(&calls);
+}
+
+#[test]
+fn a_call_that_its_client_wanted_to_end_says_nothing_about_its_target() {
+    let breaker = ", circuit_breaker: { min_requests: 2, open_for: 1m }";
+    let calls = Calls::start(By::Plain, breaker);
+    for _ in 0..3 {
+        ends_when_wanted(&calls);
+    }
+    assert_eq!(calls.one("0"), "ok");
+}
+
+/// A call whose client has no clock of its own, and whose server waits for the first message.
+#[track_caller]
+fn ends_when_wanted(calls: &Calls) {
     let mut client = Frames::connect(calls.gateway.addr());
     let fields = [
         (":method", "POST"),

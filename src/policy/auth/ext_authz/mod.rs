@@ -134,7 +134,7 @@ impl ExtAuthz {
             let mut times = *self.upstream.timeouts();
             times.total = Some(self.timeout);
             match outside
-                .call(&self.upstream, &request, times, ANSWER_BYTES_MAX)
+                .call(&self.upstream, request, times, ANSWER_BYTES_MAX)
                 .await
             {
                 Ok(answer) => read(&answer, (name, known)),
