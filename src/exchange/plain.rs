@@ -14,10 +14,7 @@ pub fn unspell(head: &mut RequestHead) {
 }
 
 /// Lets `work` change a request's head, of which no name is spelt in a way of its own afterwards.
-pub fn edit_request<T>(
-    head: &mut RequestHead,
-    work: impl FnOnce(&mut request::Parts) -> T,
-) -> T {
+pub fn edit_request<T>(head: &mut RequestHead, work: impl FnOnce(&mut request::Parts) -> T) -> T {
     let target = unlike_its_uri(head);
     let nothing = RequestHead::from(Request::new(()).into_parts().0);
     let mut parts: request::Parts = mem::replace(head, nothing).into();
@@ -68,12 +65,17 @@ mod tests {
         head.append_header("X-One", "1").unwrap();
         head.append_header("x-oNE", "2").unwrap();
         edit_request(&mut head, |parts| {
-            parts.headers.insert(VIA, HeaderValue::from_static("1.1 me"));
+            parts
+                .headers
+                .insert(VIA, HeaderValue::from_static("1.1 me"));
         });
         let mut sent = Vec::new();
         head.header_to_h1_wire(&mut sent);
         assert_eq!(sent, b"x-one: 1\r\nx-one: 2\r\nvia: 1.1 me\r\n");
-        assert_eq!((head.method.as_str(), head.raw_path()), ("GET", &b"/a?b=c"[..]));
+        assert_eq!(
+            (head.method.as_str(), head.raw_path()),
+            ("GET", &b"/a?b=c"[..])
+        );
     }
 
     #[test]

@@ -38,7 +38,9 @@ pub fn write(head: &mut RequestHead, via: &str, exchange: &Exchange) -> Result<(
         strip(head, exchange);
         rewrite(head, exchange)?;
         let headers = &mut head.headers;
-        headers.try_reserve(OURS).map_err(|_error| Fault::Internal)?;
+        headers
+            .try_reserve(OURS)
+            .map_err(|_error| Fault::Internal)?;
         tell(headers, via, exchange)?;
         if let Some(id) = exchange.id.value() {
             headers.insert(X_REQUEST_ID, id.clone());
