@@ -54,7 +54,7 @@ pub(super) struct Presence {
 /// Whether somebody heard of the end.
 enum Asked {
     /// Not yet: one wait for the whole life of a connection, not one a request.
-    Waits(Pin<Box<dyn Future<Output = Asked> + Send + Sync>>),
+    Waits(Pin<Box<dyn Future<Output = Self> + Send + Sync>>),
     /// Of these deadlines; none when nobody is left who could set them. Whoever heard is counted all the same.
     Told {
         _counted: watch::Receiver<Option<Deadlines>>,
