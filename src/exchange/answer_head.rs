@@ -1,23 +1,13 @@
 //! The head of an upstream's answer: refused where two readers could read it differently, freed of what is not for the client.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, ETAG, HeaderName, TRANSFER_ENCODING, UPGRADE};
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderMap, HeaderValue, StatusCode, Version};
 use smallvec::SmallVec;
 
-use super::{Headers as _, ResponseHead};
+use super::{Headers as _, ResponseHead, edit_answer};
 
 /// More interim answers than this are an attack.
 const INTERIM_MAX: u8 = 8;
-
-/// Belong to one connection only (RFC 9110 section 7.6.1), whoever names them or not.
-const HOP_BY_HOP: &[&str] = &[
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authentication-info",
-    "te",
-    "trailer",
-];
 
 /// Say what a body was before it was changed.
 pub const DIGESTS: [HeaderName; 4] = [
@@ -27,23 +17,37 @@ pub const DIGESTS: [HeaderName; 4] = [
     HeaderName::from_static("content-md5"),
 ];
 
-/// Tell what stands behind the gateway.
-const TELLTALES: &[&str] = &[
-    "server",
-    "x-powered-by",
-    "x-aspnet-version",
-    "x-aspnetmvc-version",
-    "x-generator",
-    "x-runtime",
-    "x-backend",
-    "x-backend-server",
-    "x-served-by",
-    "x-upstream",
-    "x-envoy-upstream-service-time",
-    "x-envoy-decorator-operation",
-    "via",
-    "proxy-status",
-];
+/// Whether a header belongs to one connection only (RFC 9110 section 7.6.1), whoever names it or not, or tells what stands
+/// behind the gateway.
+fn is_telltale(name: &HeaderName) -> bool {
+    let of_one_connection = matches!(
+        name.as_str(),
+        "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authentication-info"
+            | "te"
+            | "trailer"
+    );
+    of_one_connection
+        || matches!(
+            name.as_str(),
+            "server"
+                | "x-powered-by"
+                | "x-aspnet-version"
+                | "x-aspnetmvc-version"
+                | "x-generator"
+                | "x-runtime"
+                | "x-backend"
+                | "x-backend-server"
+                | "x-served-by"
+                | "x-upstream"
+                | "x-envoy-upstream-service-time"
+                | "x-envoy-decorator-operation"
+                | "via"
+                | "proxy-status"
+        )
+}
 
 /// Whether the client asked for another protocol on its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,18 +67,25 @@ pub fn check(
     upgrade: Upgrade,
     interim: &mut u8,
 ) -> Result<(), &'static str> {
-    check_own(head, upgrade, interim)?;
-    let names = head.headers.keys();
-    let about_users = names.filter(|name| name.as_str().starts_with("x-user-"));
-    let about_users: SmallVec<[HeaderName; 4]> = about_users.cloned().collect();
-    for name in &about_users {
-        head.remove(name);
-    }
+    check_head(head, upgrade, interim)?;
+    strip(head, |name| {
+        is_telltale(name) || name.as_str().starts_with("x-user-")
+    });
     Ok(())
 }
 
 /// The same for an answer that no client gets: what it says of users stays.
 pub fn check_own(
+    head: &mut ResponseHead,
+    upgrade: Upgrade,
+    interim: &mut u8,
+) -> Result<(), &'static str> {
+    check_head(head, upgrade, interim)?;
+    strip(head, is_telltale);
+    Ok(())
+}
+
+fn check_head(
     head: &mut ResponseHead,
     upgrade: Upgrade,
     interim: &mut u8,
@@ -101,7 +112,6 @@ pub fn check_own(
         return Err("a transfer coding that is not `chunked`");
     }
     speak(head);
-    strip(head);
     Ok(())
 }
 
@@ -113,10 +123,29 @@ fn speak(head: &mut ResponseHead) {
     let _always = head.set_reason_phrase(None);
 }
 
-fn strip(head: &mut ResponseHead) {
+/// Takes off what belongs to the upstream's connection, and the headers that `more` names.
+fn strip(head: &mut ResponseHead, more: impl Fn(&HeaderName) -> bool) {
     let upgraded = head.status.as_u16() == 101;
-    let mut gone: SmallVec<[HeaderName; 8]> = SmallVec::new();
-    for line in head.headers.get_all(CONNECTION) {
+    let empty = head.status == StatusCode::NO_CONTENT;
+    let mut gone = named(&head.headers);
+    let goes = |name: &&HeaderName| match **name {
+        UPGRADE | CONNECTION => !upgraded,
+        // RFC 9110 section 8.6: an answer that has no body has no length.
+        CONTENT_LENGTH | TRANSFER_ENCODING => empty,
+        _ => more(name),
+    };
+    gone.extend(head.headers.keys().filter(goes).cloned());
+    edit_answer(head, |headers| {
+        for name in &gone {
+            headers.remove(name);
+        }
+    });
+}
+
+/// The headers that `Connection` names, but for those that say what the connection does.
+fn named(headers: &HeaderMap) -> SmallVec<[HeaderName; 8]> {
+    let mut gone = SmallVec::new();
+    for line in headers.get_all(CONNECTION) {
         for name in line.to_str().unwrap_or_default().split(',') {
             let name = name.trim();
             let kept = [
@@ -131,23 +160,7 @@ fn strip(head: &mut ResponseHead) {
             }
         }
     }
-    let telltale = |name: &&HeaderName| {
-        let name = name.as_str();
-        HOP_BY_HOP.contains(&name) || TELLTALES.contains(&name)
-    };
-    gone.extend(head.headers.keys().filter(telltale).cloned());
-    if !upgraded {
-        gone.push(UPGRADE);
-        gone.push(CONNECTION);
-    }
-    // RFC 9110 section 8.6: an answer that has no body has no length.
-    if head.status == StatusCode::NO_CONTENT {
-        gone.push(CONTENT_LENGTH);
-        gone.push(TRANSFER_ENCODING);
-    }
-    for name in &gone {
-        head.remove(name);
-    }
+    gone
 }
 
 /// Byte for byte it is another body, in its meaning the same (RFC 9110 section 8.8.1).

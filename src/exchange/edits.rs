@@ -68,6 +68,21 @@ impl HeaderEdits {
     }
 }
 
+impl Headers for HeaderMap {
+    fn map(&self) -> &HeaderMap {
+        self
+    }
+    fn set(&mut self, name: &HeaderName, value: HeaderValue) {
+        drop(self.insert(name, value));
+    }
+    fn add(&mut self, name: &HeaderName, value: HeaderValue) {
+        self.append(name, value);
+    }
+    fn remove(&mut self, name: &HeaderName) {
+        drop(Self::remove(self, name));
+    }
+}
+
 impl Headers for pingora::http::RequestHeader {
     fn map(&self) -> &HeaderMap {
         &self.headers

@@ -39,6 +39,7 @@ impl<'a> Lines<'a> {
         if name.is_empty() || !name.iter().all(|byte| is_token(*byte) && *byte != b'_') {
             return Err(Fault::BadRequest);
         }
+        // Also a CR or NUL that stands alone.
         if value
             .iter()
             .any(|byte| (*byte < 0x20 && *byte != b'\t') || *byte == 0x7f)

@@ -107,6 +107,9 @@ pub fn leading_empty_lines(buf: &[u8]) -> usize {
 /// What is wrong with it; such a request never reaches an upstream.
 pub fn check(head: &[u8], limits: &HeadLimits) -> Result<(BytesMut, Framing), Fault> {
     let (line, fields) = split_line(head)?;
+    if line.contains(&b'\r') || line.contains(&0) {
+        return Err(Fault::BadRequest);
+    }
     let request = RequestLine::parse(line, limits)?;
     let mut lines = Lines::default();
     read_fields(&mut lines, fields, limits)?;
@@ -228,6 +231,7 @@ fn read_fields<'a>(
         return Err(Fault::HeadersTooLarge);
     }
     loop {
+        // What may not stand in a line is looked for where its name and value are.
         let (line, after) = split_line(rest)?;
         if line.is_empty() {
             return if after.is_empty() {
@@ -242,7 +246,7 @@ fn read_fields<'a>(
     }
 }
 
-/// Splits at the CRLF; a CR or LF that stands alone is refused.
+/// Splits at the CRLF; an LF that stands alone is refused.
 fn split_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     let end = bytes
         .iter()
@@ -250,9 +254,6 @@ fn split_line(bytes: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
         .ok_or(Fault::BadRequest)?;
     let (line, rest) = bytes.split_at_checked(end + 1).ok_or(Fault::BadRequest)?;
     let line = line.strip_suffix(b"\r\n").ok_or(Fault::BadRequest)?;
-    if line.contains(&b'\r') || line.contains(&0) {
-        return Err(Fault::BadRequest);
-    }
     Ok((line, rest))
 }
 

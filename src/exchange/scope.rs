@@ -38,6 +38,10 @@ pub fn host_of(headers: &HeaderMap) -> &str {
         .get(HOST)
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
+    // What does not end in a digit does not end in a port.
+    if !authority.ends_with(|last: char| last.is_ascii_digit()) {
+        return authority;
+    }
     match authority.rsplit_once(':') {
         // `[::1]` has colons but no port.
         Some((host, port)) if !port.ends_with(']') => host,

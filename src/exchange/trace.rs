@@ -1,7 +1,10 @@
 //! The place of a request in a trace (W3C Trace Context, level 1).
 
+use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue};
 use uuid::Uuid;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Trace, the span that called us, and the span that is ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,7 +19,7 @@ impl TraceContext {
     /// Continues the trace that `headers` name, or starts one where they name none that can be read.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        let mut lines = headers.get_all("traceparent").iter();
+        let mut lines = headers.get_all(TRACEPARENT).iter();
         let given = match (lines.next(), lines.next()) {
             (Some(line), None) => parse(line),
             _ => None,
@@ -43,28 +46,23 @@ impl TraceContext {
         self.continued
     }
 
-    /// `traceparent` for the upstream.
-    #[must_use]
-    pub fn header(&self) -> Option<HeaderValue> {
-        let mut line = *b"00-................................-................-00";
-        hex(line.get_mut(3..35)?, &self.trace.to_be_bytes());
-        hex(line.get_mut(36..52)?, &self.span.to_be_bytes());
-        *line.last_mut()? = b'0' + u8::from(self.sampled);
-        HeaderValue::from_bytes(&line).ok()
+    /// Writes `traceparent` for the upstream behind `out`.
+    pub fn write(&self, out: &mut String) {
+        out.push_str("00-");
+        hex(out, &self.trace.to_be_bytes());
+        out.push('-');
+        hex(out, &self.span.to_be_bytes());
+        out.push_str(if self.sampled { "-01" } else { "-00" });
     }
 }
 
 /// Writes two digits for each byte.
-fn hex(out: &mut [u8], bytes: &[u8]) {
-    let digit = |number: u8| {
-        if number < 10 {
-            b'0' + number
-        } else {
-            b'a' + number - 10
-        }
-    };
-    for (digits, byte) in out.chunks_exact_mut(2).zip(bytes) {
-        digits.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+fn hex(out: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |number: u8| char::from(DIGITS.get(usize::from(number)).map_or(b'0', |it| *it));
+    for byte in bytes {
+        out.push(digit(byte >> 4));
+        out.push(digit(byte & 15));
     }
 }
 
@@ -107,8 +105,8 @@ mod tests {
     fn a_good_trace_is_continued_with_a_span_of_our_own() {
         let context = of("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
         assert_eq!(context.id(), 0x4bf92f3577b34da6a3ce929d0e0e4736);
-        let header = context.header().unwrap();
-        let header = header.to_str().unwrap();
+        let mut header = String::new();
+        context.write(&mut header);
         assert!(
             header.starts_with("00-4bf92f3577b34da6a3ce929d0e0e4736-") && header.ends_with("-01"),
             "{header}"

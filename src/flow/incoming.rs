@@ -1,12 +1,12 @@
 //! What the client gets of an upstream's answer.
 
-use http::header::{HeaderName, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::{SET_COOKIE, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 
 use crate::exchange::{Exchange, Headers, RequestHead, ResponseHead, Served};
 use crate::plan::Plan;
 
-const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_REQUEST_ID: &str = "x-request-id";
 
 /// Makes the answer ours: policies in reverse, what they queued, the request's id.
 pub fn shape(plan: &Plan, asked: &RequestHead, head: &mut ResponseHead, exchange: &mut Exchange) {
@@ -34,6 +34,7 @@ pub fn shape(plan: &Plan, asked: &RequestHead, head: &mut ResponseHead, exchange
         head.remove(&TRANSFER_ENCODING);
     }
     if let Some(id) = exchange.id.value() {
-        head.set(&X_REQUEST_ID, id.clone());
+        // By its text: Pingora copies the text of a name that is none of the usual ones.
+        drop(head.insert_header(X_REQUEST_ID, id.clone()));
     }
 }

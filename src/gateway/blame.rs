@@ -51,6 +51,7 @@ mod tests {
     fn old(total: Option<u64>) -> Watch {
         let mut watch = Watch::default();
         watch.started = Instant::now() - Duration::from_secs(90);
+        watch.has_turn();
         watch.attempt(&Timeouts {
             total: total.map(Duration::from_secs),
             ..Timeouts::default()

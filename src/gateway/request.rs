@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::state::State;
 use super::{Gateway, answer, ask, called, grpc};
-use crate::exchange::Fault;
+use crate::exchange::{Fault, unspell};
 use crate::flow::{self, Next};
 use crate::upstream::Payload;
 
@@ -21,6 +21,8 @@ pub(super) async fn filter(
     if state.closing {
         session.set_keepalive(None);
     }
+    // Pingora copies the head for the upstream: the copy is made and changed for half the price.
+    unspell(session.req_header_mut());
     let mut next = flow::decide(&state.plan, session.req_header(), &mut state.exchange);
     if matches!(next, Ok(Next::Ask)) {
         // Boxed: most requests are decided at once.

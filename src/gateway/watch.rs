@@ -52,6 +52,8 @@ const TUNNEL: u8 = Phase::Tunnel as u8;
 #[derive(Debug)]
 pub struct Watch {
     pub(super) started: Instant,
+    /// When its task had its turn last: milliseconds after the start. Within one turn no other time is read.
+    turn: AtomicU64,
     times: OnceLock<Timeouts>,
     /// Those of the upstream that took the place of the first.
     others: OnceLock<Timeouts>,
@@ -102,6 +104,7 @@ impl Default for Watch {
     fn default() -> Self {
         Self {
             started: Instant::now(),
+            turn: AtomicU64::new(0),
             times: OnceLock::new(),
             others: OnceLock::new(),
             phase: AtomicU8::new(Phase::Before as u8),
@@ -132,6 +135,12 @@ impl Default for Watch {
 }
 
 impl Watch {
+    /// The request's task has its turn: this is the time until its next.
+    pub fn has_turn(&self) {
+        let now = millis(self.started.elapsed());
+        self.turn.store(now, Ordering::Relaxed);
+    }
+
     /// An attempt begins, within these times.
     pub(super) fn attempt(&self, times: &Timeouts) {
         self.times.get_or_init(|| *times);
@@ -358,7 +367,7 @@ impl Watch {
             return Err(self.reason().unwrap_or(Fault::Timeout));
         }
         if self.phase() == Phase::Answered as u8 || self.held.load(Ordering::Relaxed) {
-            return Ok(Instant::now() + SOMETIMES);
+            return Ok(self.later(SOMETIMES));
         }
         let now = self.now();
         let told = self.told.load(Ordering::Relaxed);
@@ -376,7 +385,7 @@ impl Watch {
             return Err(fault);
         }
         let Some(times) = self.times() else {
-            return Ok(Instant::now() + SOON);
+            return Ok(self.later(SOON));
         };
         let deadline = Some(self.deadline.load(Ordering::Relaxed));
         let deadline = deadline.filter(|deadline| *deadline < u64::MAX);
@@ -398,7 +407,7 @@ impl Watch {
         }
         match earlier(due, client.map(|(due, _)| due)) {
             Some(due) => Ok(self.started + Duration::from_millis(due)),
-            None => Ok(Instant::now() + SOMETIMES),
+            None => Ok(self.later(SOMETIMES)),
         }
     }
 
@@ -470,7 +479,12 @@ impl Watch {
     }
 
     pub(super) fn now(&self) -> u64 {
-        millis(self.started.elapsed())
+        self.turn.load(Ordering::Relaxed)
+    }
+
+    /// So long after this turn began.
+    fn later(&self, span: Duration) -> Instant {
+        self.started + Duration::from_millis(self.now()) + span
     }
 }
 
@@ -493,10 +507,12 @@ mod tests {
 
     /// A request of 90 s ago, of which an attempt begins now.
     fn old() -> Watch {
-        Watch {
+        let watch = Watch {
             started: Instant::now() - Duration::from_secs(90),
             ..Watch::default()
-        }
+        };
+        watch.has_turn();
+        watch
     }
 
     #[test]
@@ -567,6 +583,7 @@ mod tests {
             started: Instant::now() - Duration::from_secs(601),
             ..watch
         };
+        longer.has_turn();
         assert_eq!(longer.due(), Err(Fault::Timeout));
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use super::arrival::Arrival;
 use super::body::BodyEnd;
 use super::caps::Caps;
-use super::deadline;
+use super::deadline::{self, Alarm};
 use super::drain::{Drain, Presence};
 use super::flood::{Arriving, Flood};
 use super::loan::Home;
@@ -94,6 +94,13 @@ struct RawHead {
     silence: Duration,
 }
 
+/// What a connection has from its first request to its last.
+struct Held {
+    home: Home<Box<ClientStream>>,
+    alarm: Alarm,
+    presence: Presence,
+}
+
 /// What came of waiting for a head.
 enum Head {
     Whole(usize),
@@ -106,12 +113,17 @@ pub(super) async fn serve(
     mut stream: Box<ClientStream>,
     arrival: Arrival,
     shared: Arc<Shared>,
-    mut presence: Presence,
+    presence: Presence,
 ) {
-    let (home, no_request) = (Home::default(), Signals::default());
+    let no_request = Signals::default();
+    let mut held = Held {
+        home: Home::default(),
+        alarm: Alarm::default(),
+        presence,
+    };
     for served in 1u32.. {
         let clients = shared.clients(arrival.listener);
-        if !begins(&mut stream, clients.idle, &mut presence).await {
+        if !begins(&mut stream, clients.idle, &mut held).await {
             return;
         }
         if !shared.admits_request(&arrival) {
@@ -120,8 +132,8 @@ pub(super) async fn serve(
         }
         let head = tokio::select! {
             biased;
-            head = next_head(&mut stream, &clients) => head,
-            () = presence.over(&no_request) => return,
+            head = next_head(&mut stream, &clients, &mut held.alarm) => head,
+            () = held.presence.over(&no_request) => return,
         };
         let length = match head {
             Head::Whole(length) => length,
@@ -143,7 +155,7 @@ pub(super) async fn serve(
                     limits: clients.head,
                     silence: clients.write,
                 };
-                match request((stream, head), state, &shared, &home, &mut presence).await {
+                match request((stream, head), state, &shared, &mut held).await {
                     Some(next) => stream = next,
                     None => return,
                 }
@@ -162,19 +174,19 @@ fn last_was_incomplete(stream: &ClientStream) -> bool {
 }
 
 /// Waits long for the first byte of a request; `false`: none comes, or it is too late for one.
-async fn begins(stream: &mut ClientStream, idle: Duration, presence: &mut Presence) -> bool {
+async fn begins(stream: &mut ClientStream, idle: Duration, held: &mut Held) -> bool {
     if !stream.ahead().is_empty() {
         return true;
     }
     tokio::select! {
         biased;
-        filled = timeout(idle, stream.fill()) => matches!(filled, Ok(Ok(1..))),
-        () = presence.idle_over() => false,
+        filled = held.alarm.within(idle, stream.fill()) => matches!(filled, Some(Ok(1..))),
+        () = held.presence.idle_over() => false,
     }
 }
 
 /// Waits for the rest of a head, not so long.
-async fn next_head(stream: &mut ClientStream, clients: &Clients) -> Head {
+async fn next_head(stream: &mut ClientStream, clients: &Clients, alarm: &mut Alarm) -> Head {
     let limits = &clients.head;
     let whole = async {
         let mut searched = 0;
@@ -206,7 +218,8 @@ async fn next_head(stream: &mut ClientStream, clients: &Clients) -> Head {
             }
         }
     };
-    timeout(clients.header, whole)
+    alarm
+        .within(clients.header, whole)
         .await
         .unwrap_or(Head::Refused(Fault::HeaderTimeout))
 }
@@ -259,9 +272,13 @@ async fn request(
     (stream, mut head): (Box<ClientStream>, RawHead),
     state: Box<State>,
     shared: &Shared,
-    home: &Home<Box<ClientStream>>,
-    presence: &mut Presence,
+    held: &mut Held,
 ) -> Option<Box<ClientStream>> {
+    let Held {
+        home,
+        alarm,
+        presence,
+    } = held;
     let signals = Arc::clone(&state.signals);
     let stream: Stream = Box::new(home.lend(stream, Arc::clone(&signals)));
     let mut session = ServerSession::new_http1(stream);
@@ -274,7 +291,7 @@ async fn request(
     let process = shared.proxy.process_new_http(session, &shared.shutdown);
     // What is left of a request is there once its work is dropped.
     let ended = {
-        let mut process = pin!(deadline::within(&signals.watch, process));
+        let mut process = pin!(deadline::within(&signals.watch, alarm, process));
         tokio::select! {
             biased;
             ended = &mut process => ended,

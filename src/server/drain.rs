@@ -1,7 +1,10 @@
 //! The end of the process: until when what is under way may go on, and what is left of it.
 
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -40,8 +43,24 @@ struct Deadlines {
 }
 
 /// A connection, or a socket that connections come from: the process goes on for as long as there is one.
-#[derive(Debug)]
-pub(super) struct Presence(watch::Receiver<Option<Deadlines>>);
+pub(super) struct Presence {
+    asked: Asked,
+    /// Whether the process was asked to stop: set before anybody hears of deadlines.
+    stopping: Arc<AtomicBool>,
+    /// Who is woken then.
+    waker: Option<Waker>,
+}
+
+/// Whether somebody heard of the end.
+enum Asked {
+    /// Not yet: one wait for the whole life of a connection, not one a request.
+    Waits(Pin<Box<dyn Future<Output = Self> + Send + Sync>>),
+    /// Of these deadlines; none when nobody is left who could set them. Whoever heard is counted all the same.
+    Told {
+        _counted: watch::Receiver<Option<Deadlines>>,
+        deadlines: Option<Deadlines>,
+    },
+}
 
 /// What is under way while the process stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,7 +84,21 @@ impl Drain {
 
     /// Something that has to end before the process does.
     pub(super) fn join(&self) -> Presence {
-        Presence(self.deadlines.subscribe())
+        let mut deadlines = self.deadlines.subscribe();
+        let asked = async move {
+            let set = deadlines.wait_for(Option::is_some).await;
+            let set = set.ok().and_then(|set| *set);
+            Asked::Told {
+                _counted: deadlines,
+                deadlines: set,
+            }
+        };
+        Presence {
+            // Whoever has used up its turn is not told, and would not be woken.
+            asked: Asked::Waits(Box::pin(tokio::task::unconstrained(asked))),
+            stopping: Arc::clone(&self.stopping),
+            waker: None,
+        }
     }
 
     /// Whether each answer is the last of its connection, as the request path asks it.
@@ -179,7 +212,29 @@ impl Presence {
 
     /// The deadlines, once there are any; none when nobody is left who could set them.
     async fn deadlines(&mut self) -> Option<Deadlines> {
-        let set = self.0.wait_for(Option::is_some).await;
-        set.ok().and_then(|deadlines| *deadlines)
+        poll_fn(|cx| self.poll_deadlines(cx)).await
+    }
+
+    fn poll_deadlines(&mut self, cx: &mut Context<'_>) -> Poll<Option<Deadlines>> {
+        let known = self
+            .waker
+            .as_ref()
+            .is_some_and(|it| it.will_wake(cx.waker()));
+        if known && !self.stopping.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        loop {
+            match &mut self.asked {
+                Asked::Told { deadlines, .. } => return Poll::Ready(*deadlines),
+                Asked::Waits(told) => {
+                    if let Poll::Ready(told) = told.as_mut().poll(cx) {
+                        self.asked = told;
+                        continue;
+                    }
+                    self.waker = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+            }
+        }
     }
 }

@@ -22,7 +22,7 @@ use super::arrival::Arrival;
 use super::caps::Turn;
 use super::conduct::Conduct;
 use super::connection::{Shared, note_refusal, state};
-use super::deadline;
+use super::deadline::{self, Alarm};
 use super::drain::Presence;
 use super::frames::Frames;
 use super::session::StreamLoan;
@@ -302,9 +302,10 @@ async fn request(
     let session = ServerSession::new_custom(Box::new(loan));
     let process = shared.proxy.process_new_http(session, &shared.shutdown);
     let process = in_turn(&untaken, &signals.watch, || stay.0.is_crowded(), process);
+    let mut alarm = Alarm::default();
     let ended = tokio::select! {
         biased;
-        ended = deadline::within(&signals.watch, process) => ended.map(drop),
+        ended = deadline::within(&signals.watch, &mut alarm, process) => ended.map(drop),
         () = presence.over(&signals) => {
             shared.drain.cut(&signals);
             Err(Fault::Stopped)

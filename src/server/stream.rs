@@ -3,15 +3,16 @@
 //! Pingora never sees a byte beyond the request it works on: the body ends where its framing says, strictly read, and what a
 //! client sends after it waits here until the next head is taken.
 
-use std::future::{Future as _, poll_fn};
+use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::body::BodyEnd;
 use super::conversation::Conversation;
@@ -78,18 +79,20 @@ impl ClientStream {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.ahead.reserve(READ_BUFFER);
-        let read = pin!(self.io.io_mut().read_buf(&mut self.ahead)).poll(cx);
-        // Who waits for long, as between two requests, holds no memory meanwhile.
-        if read.is_pending() && self.ahead.is_empty() {
-            self.ahead = BytesMut::new();
-        }
-        read
+        // Who waits for long, as between two requests, holds no memory meanwhile, and a short head takes no more than it needs.
+        let mut space = [const { MaybeUninit::uninit() }; READ_BUFFER];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(self.io.io_mut()).poll_read(cx, &mut read))?;
+        self.ahead.extend_from_slice(read.filled());
+        Poll::Ready(Ok(read.filled().len()))
     }
 
     /// Takes the first `length` bytes.
     pub(super) fn take(&mut self, length: usize) -> BytesMut {
-        self.ahead.split_to(length.min(self.ahead.len()))
+        if length >= self.ahead.len() {
+            return std::mem::take(&mut self.ahead);
+        }
+        self.ahead.split_to(length)
     }
 
     /// The request that begins now ends as `end` says; the gateway tells by `signals` when both sides leave HTTP.

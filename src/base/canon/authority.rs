@@ -103,7 +103,7 @@ pub fn parse_authority(text: &str) -> Result<Authority<'_>, AuthorityFault> {
         text.find(']')
             .map(|end| end + 1)
             .ok_or(AuthorityFault::Ipv6)?
-    } else if text.parse::<Ipv6Addr>().is_ok() {
+    } else if text.find(':') != text.rfind(':') && text.parse::<Ipv6Addr>().is_ok() {
         return Err(AuthorityFault::Ipv6);
     } else {
         text.find(':').unwrap_or(text.len())

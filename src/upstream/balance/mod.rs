@@ -202,6 +202,9 @@ impl Balance {
     ) -> Option<usize> {
         let draws = || (0..PROBES).map_while(|_| lots.draw());
         let one = self.among(draws(), fit)?;
+        if self.weights.len() == 1 {
+            return Some(one);
+        }
         // Beside a very heavy target nobody else may come up: that is what its weight says.
         let Some(other) = draws().take(16).find(|index| *index != one && fit(*index)) else {
             return Some(one);
