@@ -6,6 +6,20 @@ use std::time::Duration;
 use super::watch::{HEAD, Watch, millis};
 
 impl Watch {
+    /// It waits for other answers of its connection: meanwhile nobody is late.
+    pub fn waits_its_turn(&self) {
+        self.held.store(true, Ordering::Relaxed);
+        self.was_held.store(true, Ordering::Relaxed);
+    }
+
+    /// It has its turn.
+    pub fn has_its_turn(&self) {
+        if self.held.load(Ordering::Relaxed) {
+            self.held.store(false, Ordering::Relaxed);
+            self.moved();
+        }
+    }
+
     /// How long the target had the whole request by now; none while that is still being sent.
     pub(super) fn since_sent(&self) -> Option<Duration> {
         let uploading = self.uploading.load(Ordering::Relaxed);

@@ -80,7 +80,7 @@ pub struct Watch {
     /// The client takes nothing: what the upstream sends has to wait.
     stalled: AtomicBool,
     /// It waits for other answers of its connection, which the client does not take; and whether it ever did.
-    held: AtomicBool,
+    pub(super) held: AtomicBool,
     pub(super) was_held: AtomicBool,
     /// How long a tunnel may be silent: milliseconds.
     tunnel_silence: AtomicU64,
@@ -336,20 +336,6 @@ impl Watch {
     #[must_use]
     pub fn is_sent(&self) -> bool {
         self.is_sent.load(Ordering::Relaxed)
-    }
-
-    /// It waits for other answers of its connection: meanwhile nobody is late.
-    pub fn waits_its_turn(&self) {
-        self.held.store(true, Ordering::Relaxed);
-        self.was_held.store(true, Ordering::Relaxed);
-    }
-
-    /// It has its turn.
-    pub fn has_its_turn(&self) {
-        if self.held.load(Ordering::Relaxed) {
-            self.held.store(false, Ordering::Relaxed);
-            self.moved();
-        }
     }
 
     /// Whether the head of an answer went to the client.
