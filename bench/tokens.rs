@@ -5,8 +5,8 @@ use std::io::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
 use std::str::FromStr as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 
+use doorward::base::clock::{Clock as _, SystemClock};
 use jsonwebtoken::jwk::{Jwk, JwkSet};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
@@ -14,7 +14,7 @@ use serde_json::json;
 /// Nobody asks with more.
 const COUNT_MAX: u32 = 100_000;
 /// So long they hold, in seconds.
-const TIME: u64 = 24 * 60 * 60;
+const TIME: i64 = 24 * 60 * 60;
 const KEY_ID: &str = "bench";
 
 fn main() -> ExitCode {
@@ -39,20 +39,21 @@ fn made(words: &[&str]) -> Result<(), String> {
         return Err(format!("1 to {COUNT_MAX} tokens"));
     }
     let key = std::fs::read(key).map_err(|error| format!("{key}: {error}"))?;
-    let key = match alg {
-        Algorithm::HS256 => Ok(EncodingKey::from_secret(&key)),
-        Algorithm::ES256 => EncodingKey::from_ec_pem(&key),
-        _ => EncodingKey::from_rsa_pem(&key),
-    }
-    .map_err(|error| error.to_string())?;
+    let key = if alg == Algorithm::HS256 {
+        Ok(EncodingKey::from_secret(&key))
+    } else if alg == Algorithm::ES256 {
+        EncodingKey::from_ec_pem(&key)
+    } else {
+        EncodingKey::from_rsa_pem(&key)
+    };
+    let key = key.map_err(|error| error.to_string())?;
     let mut jwk = Jwk::from_encoding_key(&key, alg).map_err(|error| error.to_string())?;
     jwk.common.key_id = Some(KEY_ID.to_owned());
     let keys = JwkSet { keys: vec![jwk] };
     let keys = serde_json::to_string(&keys).map_err(|error| error.to_string())?;
     let mut header = Header::new(alg);
     header.kid = Some(KEY_ID.to_owned());
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let ends = now.map_or(0, |now| now.as_secs()) + TIME;
+    let ends = SystemClock.unix_millis() / 1000 + TIME;
     let mut tokens = String::new();
     for number in 0..count {
         let claims = json!({ "iss": "https://id.bench.test", "aud": "api", "sub": format!("user-{number}"), "exp": ends, "scope": "orders:read" });

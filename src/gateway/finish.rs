@@ -105,7 +105,7 @@ fn of<'a>(head: &'a RequestHead, state: &'a State) -> Record<'a> {
             .clock
             .instant()
             .saturating_duration_since(exchange.started),
-        upstream: upstream,
+        upstream,
         target: exchange.target.as_deref(),
         upstream_path: upstream.map(|_| flow::upstream_path(head, exchange)),
         consumer: exchange

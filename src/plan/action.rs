@@ -111,11 +111,11 @@ impl Redirection {
         }
         location.push_str(&path);
         // Without what told who is calling.
-        let kept = facts.exchange.to_upstream.query.as_deref();
-        if let Some(query) = kept
-            .or_else(|| facts.raw_query())
-            .filter(|it| !it.is_empty())
-        {
+        let query = match facts.exchange.to_upstream.query.as_deref() {
+            Some(kept) => Some(kept).filter(|kept| !kept.is_empty()),
+            None => facts.raw_query(),
+        };
+        if let Some(query) = query {
             location.push('?');
             location.push_str(query);
         }

@@ -21,6 +21,7 @@ use super::drain::Presence;
 use crate::base::forwarded::Scheme;
 use crate::base::net::ListenAddress;
 use crate::plan::{Listener, Plan};
+use crate::telemetry::ListenerMetrics;
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 4096;
@@ -141,12 +142,22 @@ impl Bound {
 }
 
 /// Accepts connections until the process is to stop, or the socket is for nobody any more (`stop` is dropped): then
-/// those that wait already, and no more.
-pub(super) async fn accept(
+/// those that wait already, and no more. What is counted of it can be read from now on.
+pub(super) fn accept(
     bound: Bound,
     shared: Arc<Shared>,
     stop: oneshot::Receiver<()>,
-    mut presence: Presence,
+    presence: Presence,
+) -> impl Future<Output = ()> + Send + 'static {
+    let metrics = Arc::new(shared.telemetry.listener(&bound.name));
+    accepting(bound, shared, metrics, (stop, presence))
+}
+
+async fn accepting(
+    bound: Bound,
+    shared: Arc<Shared>,
+    metrics: Arc<ListenerMetrics>,
+    (stop, mut presence): (oneshot::Receiver<()>, Presence),
 ) {
     let Bound {
         name,
@@ -154,7 +165,6 @@ pub(super) async fn accept(
         socket,
         ..
     } = bound;
-    let metrics = Arc::new(shared.telemetry.listener(&name));
     let count = shared.caps.listener(&name);
     let serve = |stream, peer| {
         let (shared, presence) = (Arc::clone(&shared), shared.drain.join());
