@@ -93,7 +93,11 @@ impl Honest {
             self.clients = None;
         }
         let addr = self.addr;
-        let connect = || (Client::connect(addr), Frames::connect(addr));
+        // From elsewhere: an address that floods is let in less often.
+        let connect = || {
+            let from = || Client::from([127, 0, 0, 9], addr);
+            (from(), Frames::over(&from()))
+        };
         let (one, two) = self.clients.get_or_insert_with(connect);
         let began = Instant::now();
         let status = if self.asked.is_multiple_of(2) {

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-use super::DEADLINE;
+use super::{Client, DEADLINE};
 
 /// Kinds of frames (RFC 9113 section 6).
 pub(crate) const DATA: u8 = 0;
@@ -72,6 +72,15 @@ impl Frames {
     /// Connects and says hello with these settings.
     pub(crate) fn connect_with(addr: SocketAddr, settings: &[u8]) -> Self {
         let stream = TcpStream::connect_timeout(&addr, DEADLINE).unwrap();
+        Self::greet(stream, settings)
+    }
+
+    /// Takes the connection of a client that said nothing yet, and says hello.
+    pub(crate) fn over(client: &Client) -> Self {
+        Self::greet(client.stream().try_clone().unwrap(), b"")
+    }
+
+    fn greet(stream: TcpStream, settings: &[u8]) -> Self {
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
         stream.set_nodelay(true).unwrap();
