@@ -3,8 +3,8 @@
 use serde_json::Value as Json;
 
 use super::args::{BreakersVerb, Format, Global};
-use super::client::ask;
-use super::{Exit, print, say};
+use super::client::{done, escaped};
+use super::{Exit, print};
 
 /// Does what `verb` says.
 pub(super) fn run(verb: &BreakersVerb, global: &Global) -> Exit {
@@ -14,15 +14,10 @@ pub(super) fn run(verb: &BreakersVerb, global: &Global) -> Exit {
         BreakersVerb::Close { name } => ("POST", set(name, "close")),
         BreakersVerb::Auto { name } => ("POST", set(name, "auto")),
     };
-    let answer = match ask(global, method, &path) {
+    let answer = match done(global, method, &path) {
         Ok(answer) => answer,
         Err(exit) => return exit,
     };
-    if answer.status != 200 {
-        let why = answer.body.get("detail").and_then(Json::as_str);
-        say(&format!("error: {}", why.unwrap_or("it was refused")));
-        return Exit::Findings;
-    }
     match global.format {
         Format::Json => print(&format!("{:#}\n", answer.body)),
         Format::Human => match answer.body.as_array() {
@@ -34,15 +29,8 @@ pub(super) fn run(verb: &BreakersVerb, global: &Global) -> Exit {
     Exit::Done
 }
 
-/// Only what a name may be made of: the rest would be another request.
 fn set(name: &str, state: &str) -> String {
-    let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
-    let name: String = name
-        .chars()
-        .map(|c| if plain(&c) { c } else { '?' })
-        .collect();
-    let name = name.replace('?', "%3f");
-    format!("/breakers/set?name={name}&state={state}")
+    format!("/breakers/set?name={}&state={state}", escaped(name))
 }
 
 fn line(breaker: &Json) -> String {

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::args::{ConsumersVerb, Format, Global, KeysVerb};
-use super::client::{ask, escaped};
+use super::client::{self, escaped};
 use super::{Exit, print, say};
 
 /// `consumers`.
@@ -55,15 +55,10 @@ pub(super) fn keys(verb: &KeysVerb, global: &Global) -> Exit {
 }
 
 pub(super) fn change(path: &str, global: &Global, line: impl Fn(&Json) -> String) -> Exit {
-    let answer = match ask(global, "POST", path) {
+    let answer = match client::done(global, "POST", path) {
         Ok(answer) => answer,
         Err(exit) => return exit,
     };
-    if answer.status != 200 {
-        let why = answer.body.get("detail").and_then(Json::as_str);
-        say(&format!("error: {}", why.unwrap_or("it was refused")));
-        return Exit::Findings;
-    }
     match global.format {
         Format::Json => print(&format!("{:#}\n", answer.body)),
         Format::Human => print(&line(&answer.body)),
@@ -77,7 +72,7 @@ pub(super) fn list(
     global: &Global,
     line: impl Fn(&Json) -> String,
 ) -> Exit {
-    let answer = match ask(global, "GET", path) {
+    let answer = match client::done(global, "GET", path) {
         Ok(answer) => answer,
         Err(exit) => return exit,
     };

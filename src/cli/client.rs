@@ -32,6 +32,17 @@ pub(super) fn ask(global: &Global, method: &str, path: &str) -> Result<Answer, E
     ask_with(global, method, path, "")
 }
 
+/// Asks for something to be done; a refusal is said.
+pub(super) fn done(global: &Global, method: &str, path: &str) -> Result<Answer, Exit> {
+    let answer = ask(global, method, path)?;
+    if answer.status == 200 {
+        return Ok(answer);
+    }
+    let why = answer.body.get("detail").and_then(Json::as_str);
+    say(&format!("error: {}", why.unwrap_or("it was refused")));
+    Err(Exit::Findings)
+}
+
 /// Asks with a body in JSON.
 pub(super) fn ask_with(
     global: &Global,

@@ -3,7 +3,7 @@
 use serde_json::Value as Json;
 
 use super::args::{Format, Global, TargetArgs, UpstreamsVerb};
-use super::client::{ask, escaped};
+use super::client::{self, ask, escaped};
 use super::{Exit, print, say};
 use crate::base::control::Tests;
 
@@ -203,15 +203,10 @@ pub(super) fn upstreams(verb: &UpstreamsVerb, global: &Global) -> Exit {
 fn set_duty(verb: &str, args: &TargetArgs, global: &Global) -> Exit {
     let (upstream, target) = (escaped(&args.upstream), escaped(&args.target));
     let path = format!("/upstreams/{verb}?upstream={upstream}&target={target}");
-    let answer = match ask(global, "POST", &path) {
+    let answer = match client::done(global, "POST", &path) {
         Ok(answer) => answer,
         Err(exit) => return exit,
     };
-    if answer.status != 200 {
-        let why = answer.body.get("detail").and_then(Json::as_str);
-        say(&format!("error: {}", why.unwrap_or("it was refused")));
-        return Exit::Findings;
-    }
     if global.format == Format::Json {
         print(&format!("{:#}\n", answer.body));
         return Exit::Done;
