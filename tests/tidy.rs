@@ -230,7 +230,12 @@ fn files_and_functions_stay_small() {
 #[test]
 fn there_is_no_unsafe_and_nothing_left_to_do() {
     assert!(read("Cargo.toml").contains("unsafe_code = \"forbid\""));
-    let words = ["TO", "DO"].concat();
+    // Put together here, so that this file is held to it too.
+    let words = [
+        ["TO", "DO"].concat(),
+        ["to", "do!("].concat(),
+        ["db", "g!("].concat(),
+    ];
     let mut wrong = Vec::new();
     for source in ["src", "tests", "bench", "conf"]
         .into_iter()
@@ -241,17 +246,10 @@ fn there_is_no_unsafe_and_nothing_left_to_do() {
         })
     {
         for (at, line) in source.text.lines().enumerate() {
-            let unfinished =
-                line.contains(&words) || line.contains("todo!(") || line.contains("dbg!(");
+            let unfinished = words.iter().any(|word| line.contains(word));
             let space = line.ends_with(' ') || line.contains('\t');
             let data = source.name().starts_with("tests/data/");
-            if (unfinished
-                && source
-                    .path
-                    .file_name()
-                    .is_some_and(|name| name != "tidy.rs"))
-                || (space && !data)
-            {
+            if unfinished || (space && !data) {
                 wrong.push(format!("{}:{}", source.name(), at + 1));
             }
         }
