@@ -98,7 +98,9 @@ fn by_default_requests_go_where_fewer_are_under_way() {
 fn chance_asks_nobody_how_busy_they_are() {
     let gate = Gate::new();
     let all = origins::<2>(&gate);
-    let gateway = Gateway::spawn(&config("load_balancing: random, ", &plain(&all)));
+    // One is held for as long as all others take.
+    let keys = "load_balancing: random, timeouts: { first_byte: 5m }, ";
+    let gateway = Gateway::spawn(&config(keys, &plain(&all)));
     let mut held = hold(&gateway, &gate, 1, &[]);
     let mut client = gateway.client();
     let seen: Vec<usize> = (0..scale(6_000).max(60))

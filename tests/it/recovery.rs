@@ -226,9 +226,13 @@ fn a_crowd_that_waits_for_recovery_is_let_through_by_probes_alone() {
             Reply::fixed(500, &[], "bad")
         }
     });
+    // Probes that find out nothing for so long let others try: the crowd asks within that.
+    let open_for = if is_full() { "10s" } else { "1s" };
     let gateway = before(
         &[origin.addr()],
-        ", retries: none, circuit_breaker: { min_requests: 4, open_for: 200ms, probes: 2 }",
+        &format!(
+            ", retries: none, circuit_breaker: {{ min_requests: 4, open_for: {open_for}, probes: 2 }}"
+        ),
     );
     let addr = gateway.addr();
     let crowd = scale(10_000);
