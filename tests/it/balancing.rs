@@ -99,7 +99,7 @@ fn chance_asks_nobody_how_busy_they_are() {
     let gate = Gate::new();
     let all = origins::<2>(&gate);
     // One is held for as long as all others take.
-    let keys = "load_balancing: random, timeouts: { first_byte: 5m }, ";
+    let keys = "load_balancing: random, timeouts: { first_byte: 5m, total: 5m }, ";
     let gateway = Gateway::spawn(&config(keys, &plain(&all)));
     let mut held = hold(&gateway, &gate, 1, &[]);
     let mut client = gateway.client();

@@ -2,8 +2,12 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::DEADLINE;
+
+/// How long an answer waits for its test, which may do thousands of things meanwhile.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Counts permits. Clones are the same gate.
 #[derive(Clone, Default)]
@@ -83,7 +87,7 @@ impl Gate {
         self.inner.changed.notify_all();
         let shut =
             |state: &mut State| !state.open && state.permits == 0 && !gone.load(Ordering::SeqCst);
-        let waited = self.inner.changed.wait_timeout_while(state, DEADLINE, shut);
+        let waited = self.inner.changed.wait_timeout_while(state, PATIENCE, shut);
         let (mut state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         state.waiting -= 1;
         if state.open || state.permits > 0 {

@@ -41,10 +41,11 @@ pub(crate) fn telltales(response: &Response, own: SocketAddr, asked: &str) -> Ve
 
 /// What a text tells.
 fn in_text(text: &str, own: SocketAddr, asked: &str) -> impl Iterator<Item = String> {
-    let plain = |text: &str| text.to_ascii_lowercase().replace(&own.to_string(), "");
-    let (text, asked) = (plain(text), plain(asked));
+    let plain = move |text: &str| text.to_ascii_lowercase().replace(&own.to_string(), "");
+    let text = plain(text);
     let known = PROGRAMS.iter().chain(&PATHS).chain(&ADDRESSES);
-    let told = known.filter(move |what| text.contains(**what) && !asked.contains(**what));
+    // Much may have been asked on one connection: it is looked through only when something was found.
+    let told = known.filter(move |what| text.contains(**what) && !plain(asked).contains(**what));
     told.map(|what| (*what).to_owned())
 }
 
