@@ -1,6 +1,6 @@
 //! How a client of HTTP/2 behaves: frames that ask for nothing are few, and each head comes in one go.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
@@ -43,6 +43,10 @@ pub(super) struct Conduct {
     head: AtomicU64,
     /// It was told that the connection is going to end.
     leaving: AtomicBool,
+    /// How many requests it took back, of which nobody knows yet.
+    taken_back: AtomicU32,
+    /// Its address took back too many.
+    resting: AtomicBool,
     changed: Notify,
 }
 
@@ -68,9 +72,24 @@ impl Conduct {
         Ending::Flood
     }
 
-    /// Whether nothing more of it is read.
-    pub(super) fn is_flooding(&self) -> bool {
-        self.flooding.load(Ordering::Relaxed)
+    /// How many requests it took back since this was last asked.
+    pub(super) fn taken_back(&self) -> u32 {
+        self.taken_back.swap(0, Ordering::Relaxed)
+    }
+
+    /// Nothing more of it is read, until it goes on.
+    pub(super) fn rest(&self) {
+        self.resting.store(true, Ordering::Relaxed);
+    }
+
+    /// It is read again; whoever serves the connection asks for more.
+    pub(super) fn go_on(&self) {
+        self.resting.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether nothing more of it is read, for now or at all.
+    pub(super) fn is_unread(&self) -> bool {
+        self.flooding.load(Ordering::Relaxed) || self.resting.load(Ordering::Relaxed)
     }
 }
 
@@ -219,7 +238,10 @@ impl Follower {
             self.block = flags & END_HEADERS == 0;
         }
         let budget = match kind {
-            RST_STREAM => &mut self.resets,
+            RST_STREAM => {
+                conduct.taken_back.fetch_add(1, Ordering::Relaxed);
+                &mut self.resets
+            }
             // They carry something, or h2 ends the connection by itself.
             HEADERS | CONTINUATION | PUSH_PROMISE | GOAWAY | WINDOW_UPDATE => return true,
             DATA if length > 0 || flags & END_STREAM != 0 => return true,
@@ -259,11 +281,11 @@ mod tests {
             for piece in all.chunks(length) {
                 follower.read(&mut piece.to_vec(), &conduct);
             }
-            assert!(!conduct.is_flooding(), "{length}");
+            assert!(!conduct.is_unread(), "{length}");
             assert_eq!(conduct.head.load(Ordering::Relaxed), 0, "{length}");
             assert_eq!(follower.idle_frames.0.left, 800, "{length}");
             follower.read(&mut one[3].clone(), &conduct);
-            assert!(conduct.is_flooding(), "{length}");
+            assert!(conduct.is_unread(), "{length}");
         }
     }
 

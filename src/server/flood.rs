@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora_limits::estimator::Estimator;
 
@@ -17,8 +17,12 @@ const SLOTS: usize = 65_536;
 /// So many connections of an address may have to be ended in a second for what they did. Whoever goes on so gets no further one
 /// before the next second: coming anew would give back what a connection may do at once.
 const MISUSES_MAX: isize = 10;
-/// What they are counted as: a number that hashes like none of [`Arriving`].
+/// So many requests may all connections of an address take back in a second; then whichever takes back one more is not read until
+/// the next. It is twice what a browser has open when somebody goes to another page.
+const TAKEN_BACK_MAX: isize = 200;
+/// What these are counted as: numbers that hash like none of [`Arriving`].
 const MISUSE: u8 = u8::MAX;
+const TAKEN_BACK: u8 = u8::MAX - 1;
 
 /// What comes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -78,12 +82,36 @@ impl Flood {
         if u64::try_from(count).unwrap_or(0) <= u64::from(most) {
             return true;
         }
-        // A flood must not become one of messages.
-        if !self.told.swap(true, Ordering::Relaxed) {
-            let limit = what.limit();
-            log::warn!(listener:% = name, client:% = address, limit:% = limit, most; "a flood is held off");
-        }
+        self.tell(name, address, what.limit());
         false
+    }
+
+    /// Tells of a flood, once in a second: it must not become one of messages.
+    fn tell(&self, listener: &str, client: IpAddr, limit: &str) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            log::warn!(listener:%, client:%, limit:%; "a flood is held off");
+        }
+    }
+
+    /// Notes that clients at `address` took back `requests` at listener number `listener`, named `name`. Returns how long
+    /// nothing more of who did so is read: until this second is over, if there were too many in it.
+    pub(super) fn takes_back(
+        &self,
+        (listener, name): (usize, &str),
+        address: IpAddr,
+        requests: u32,
+    ) -> Option<Duration> {
+        let second = self.turn();
+        let address = network(address);
+        let more = isize::try_from(requests).unwrap_or(isize::MAX);
+        let count = self.counts.incr((TAKEN_BACK, listener, address), more);
+        if count <= TAKEN_BACK_MAX {
+            return None;
+        }
+        self.tell(name, address, "taken_back");
+        let now = self.clock.instant();
+        let over = self.start + Duration::from_secs(second);
+        Some(over.saturating_duration_since(now))
     }
 
     /// Notes that a connection of `address` at listener number `listener` was ended for what it did.
@@ -100,7 +128,9 @@ impl Flood {
     }
 
     /// Begins with none when a second is over. What others count meanwhile may be lost: it was a flood, or does not matter.
-    fn turn(&self) {
+    ///
+    /// Returns the second that is counted, from 1: it is over so many seconds after the start.
+    fn turn(&self) -> u64 {
         let passed = self.clock.instant().saturating_duration_since(self.start);
         let now = passed.as_secs() + 1;
         // Relaxed: only the numbers matter, nothing is published through them.
@@ -110,6 +140,7 @@ impl Flood {
             self.counts.reset();
             self.told.store(false, Ordering::Relaxed);
         }
+        now
     }
 }
 
@@ -161,6 +192,22 @@ mod tests {
         assert!(!flood.is_misusing(1, one) && !flood.is_misusing(0, ip("192.0.2.2")));
         clock.advance(Duration::from_secs(1));
         assert!(!flood.is_misusing(0, one));
+    }
+
+    #[test]
+    fn who_took_back_too_many_waits_until_the_second_is_over() {
+        let (flood, clock) = flood();
+        let one = ip("192.0.2.1");
+        clock.advance(Duration::from_millis(300));
+        assert_eq!(flood.takes_back(HERE, one, 150), None);
+        assert_eq!(flood.takes_back(HERE, one, 50), None);
+        assert_eq!(flood.takes_back(HERE, ip("192.0.2.2"), 200), None);
+        let left = Some(Duration::from_millis(700));
+        assert_eq!(flood.takes_back(HERE, ip("::ffff:192.0.2.1"), 1), left);
+        assert_eq!(flood.takes_back(HERE, one, 0), left);
+        assert_eq!(flood.takes_back((1, "b"), one, 0), None);
+        clock.advance(Duration::from_millis(700));
+        assert_eq!(flood.takes_back(HERE, one, 1), None);
     }
 
     #[test]

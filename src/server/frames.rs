@@ -69,8 +69,8 @@ impl AsyncRead for Frames {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.conduct.is_flooding() {
-            // Whoever serves the connection says goodbye.
+        if this.conduct.is_unread() {
+            // Whoever serves the connection says goodbye, or asks again.
             return Poll::Pending;
         }
         let before = buf.filled().len();

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::OptionFuture;
 use h2::Reason;
 use h2::server::Connection;
 use http::Version;
@@ -17,6 +18,7 @@ use pingora::protocols::http::v2::server::{
 };
 use pingora::protocols::{Digest, Stream};
 use tokio::sync::Notify;
+use tokio::time::sleep;
 
 use super::arrival::Arrival;
 use super::caps::Turn;
@@ -156,6 +158,7 @@ async fn requests(
     let open = Arc::new(Open::default());
     let untaken = Arc::new(Untaken::new(shared.untaken.clone()));
     let (mut going, mut malformed, mut served) = (false, 0, 0);
+    let mut resting = None;
     loop {
         let wait = if going { GOODBYE } else { clients.idle };
         let accepted = tokio::select! {
@@ -167,6 +170,11 @@ async fn requests(
             }
             accepted = HttpSession::from_h2_conn(connection, Arc::clone(&digest)) => accepted,
             () = last.over(&no_request) => return None,
+            Some(()) = OptionFuture::from(resting.as_mut()) => {
+                conduct.go_on();
+                resting = None;
+                continue;
+            }
             ending = conduct.is_bad(clients.header) => return Some(ending),
             () = open.idle(wait) => {
                 if going {
@@ -180,10 +188,11 @@ async fn requests(
         match accepted {
             Ok(Some(H2Accept::Session(session))) => {
                 served += 1;
-                let stay = open.enter();
-                let stay = (stay, Arc::clone(&untaken));
+                let stay = (open.enter(), Arc::clone(&untaken));
                 let task = request(session, Arc::clone(arrival), Arc::clone(shared), stay);
                 shared.spawner.detach(task);
+                let pause = rest(conduct, arrival, shared).map(|time| Box::pin(sleep(time)));
+                resting = pause.or(resting);
             }
             Ok(Some(H2Accept::Rejected)) => {
                 note_refusal(shared, arrival.peer, Fault::BadRequest, "2");
@@ -210,6 +219,19 @@ async fn requests(
             going = true;
         }
     }
+}
+
+/// How long nothing more is read of a connection: if its client took back requests since this was last asked, and its address too
+/// many. Each costs an upstream as much as one that is not taken back.
+fn rest(conduct: &Conduct, arrival: &Arrival, shared: &Shared) -> Option<Duration> {
+    let taken_back = conduct.taken_back();
+    let address = arrival.counted.filter(|_| taken_back > 0)?;
+    let plan = shared.plans.load();
+    let here = &plan.listeners.get(arrival.listener)?.name;
+    let here = (arrival.listener, &**here);
+    let time = shared.flood.takes_back(here, address, taken_back)?;
+    conduct.rest();
+    Some(time)
 }
 
 /// Notes that h2 ended a connection for what its client did; that it is just gone is nothing to be told.

@@ -16,7 +16,7 @@ use super::support::{Client, Gate, Gateway, Origin, Reply, Response, run_cli, sc
 
 fn config(url: &str, upstream: &str, route: &str) -> String {
     format!(
-        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\nadmin: {{ socket: admin.sock }}\n\
+        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", limits: {{ requests_per_connection: 100000 }} }} }}\nadmin: {{ socket: admin.sock }}\n\
          upstreams: {{ o: {{ targets: [{{ url: \"{url}\" }}], retries: none{upstream} }} }}\n\
          routes: [{{ name: all, match: {{ path_prefix: / }}, upstream: o{route} }}]\n"
     )

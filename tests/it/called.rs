@@ -22,7 +22,7 @@ const JSON: (&str, &str) = ("Content-Type", "application/json");
 
 fn config(url: &str, clauses: &str) -> String {
     format!(
-        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", protocols: [http1, h2c] }} }}\n\
+        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", protocols: [http1, h2c], limits: {{ requests_per_connection: 100000 }} }} }}\n\
          admin: {{ socket: admin.sock }}\n\
          upstreams: {{ o: {{ targets: [{{ url: \"{url}\" }}] }} }}\n\
          routes: [{{ name: all, match: {{ path_prefix: / }}, {clauses}, upstream: o }}]\n"
@@ -526,11 +526,15 @@ fn connections_are_kept_and_counted() {
             .request("POST", "/", &[JSON], b"{\"a\":1}")
             .expect(200);
     }
-    assert_eq!(origin.connections().len(), 1);
+    // Pingora lets a connection go that it is asked for in the very moment in which it puts it away, and says so.
+    let lost = gateway.process().log();
+    let lost = lost.matches("failed to acquire reusable stream").count() as u64;
+    assert!(lost <= calls / 100, "{lost} of {calls}");
+    assert_eq!(origin.connections().len() as u64, 1 + lost);
     let reused = "doorward_upstream_connections_reused_total{upstream=\"o\"}";
-    assert_eq!(metric(&gateway, reused), Some(calls - 1));
+    assert_eq!(metric(&gateway, reused), Some(calls - 1 - lost));
     let made = "doorward_upstream_connections_total{upstream=\"o\"}";
-    assert_eq!(metric(&gateway, made), Some(1));
+    assert_eq!(metric(&gateway, made), Some(1 + lost));
     let answered = "http_client_request_duration_seconds_count{error_type=\"\",status_class=\"2xx\",upstream=\"o\"}";
     assert_eq!(metric(&gateway, answered), Some(calls));
     // The same for what is streamed.

@@ -26,7 +26,7 @@ fn config(targets: &[&Origin], clauses: &str) -> String {
         .collect();
     let targets = targets.join(", ");
     format!(
-        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", protocols: [http1, h2c] }} }}\n\
+        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", protocols: [http1, h2c], limits: {{ requests_per_connection: 100000 }} }} }}\n\
          admin: {{ socket: admin.sock }}\n\
          upstreams: {{ o: {{ targets: [{targets}], load_balancing: round_robin, {clauses} }} }}\n\
          routes: [{{ name: all, match: {{ path_prefix: / }}, upstream: o }}]\n"
@@ -111,6 +111,9 @@ fn who_is_silent_is_outrun_by_a_second_target_and_given_up_at_once() {
         let gateway = before(&origins, SOON);
         assert_eq!(ask(&gateway, "GET", &[], b"").expect(200).text(), "well");
         let answered = Instant::now();
+        for origin in &origins {
+            origin.wait_for_heads(1);
+        }
         // Of the two the one that said nothing is left with a connection that was closed.
         let silent = origins
             .iter()

@@ -68,7 +68,7 @@ fn before(targets: &[SocketAddr], upstream: &str) -> Gateway {
         .collect();
     let targets = targets.join(", ");
     Gateway::spawn(&format!(
-        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\nadmin: {{ socket: admin.sock }}\n\
+        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", limits: {{ requests_per_connection: 100000 }} }} }}\nadmin: {{ socket: admin.sock }}\n\
          upstreams: {{ o: {{ targets: [{targets}]{upstream} }} }}\n\
          routes: [{{ name: all, match: {{ path_prefix: / }}, upstream: o }}]\n"
     ))

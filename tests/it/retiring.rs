@@ -105,7 +105,8 @@ fn named(name: &'static str) -> Origin {
 fn stages(shop: &Origin, orders: &Origin, users: &Origin) -> [String; 3] {
     let config = |routes: &str| {
         format!(
-            "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\n\
+            // For a clock that stands still all that comes does so within one second.
+            "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", limits: {{ connection_rate_per_ip: none, request_rate_per_ip: none }} }} }}\n\
              telemetry: {{ access_log: {{ format: none }} }}\nupstreams:\n  shop: {{ targets: [{{ url: \"{}\" }}] }}\n  \
              orders: {{ targets: [{{ url: \"{}\" }}] }}\n  users: {{ targets: [{{ url: \"{}\" }}] }}\nroutes:\n{routes}",
             shop.url(),

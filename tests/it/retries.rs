@@ -27,7 +27,7 @@ fn before(targets: &[&str], upstream: &str, route: &str) -> Gateway {
         .collect();
     let targets = targets.join(", ");
     Gateway::spawn(&format!(
-        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", protocols: [http1, h2c] }} }}\n\
+        "version: 1\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", protocols: [http1, h2c], limits: {{ requests_per_connection: 100000 }} }} }}\n\
          admin: {{ socket: admin.sock }}\n\
          upstreams: {{ o: {{ targets: [{targets}]{upstream} }} }}\n\
          routes: [{{ name: all, match: {{ path_prefix: / }}, upstream: o{route} }}]\n"

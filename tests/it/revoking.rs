@@ -29,7 +29,7 @@ fn token(with: &Json) -> String {
 /// A gateway that remembers in this folder; `more` is what else is trusted.
 fn config(origin: &Origin, state: &Path, more: &str) -> String {
     format!(
-        "version: 1\nruntime: {{ state_dir: \"{}\" }}\nlisteners: {{ public: {{ address: \"127.0.0.1:0\" }} }}\nadmin: {{ socket: admin.sock }}\n\
+        "version: 1\nruntime: {{ state_dir: \"{}\" }}\nlisteners: {{ public: {{ address: \"127.0.0.1:0\", limits: {{ requests_per_connection: 100000 }} }} }}\nadmin: {{ socket: admin.sock }}\n\
          authenticators: {{ user: {{ jwt: {{ issuer: \"{ISSUER}\", jwks_file: keys.json, audiences: [api], clock_skew: 0s }} }}{more} }}\n\
          upstreams: {{ o: {{ targets: [{{ url: \"{}\" }}] }} }}\n\
          routes: [{{ name: all, match: {{ path_prefix: / }}, auth: [{}], upstream: o }}]\n",
