@@ -172,6 +172,35 @@ fn only_the_gateway_sees_pingoras_session() {
     report("`pingora_proxy` outside `gateway`", &found);
 }
 
+/// What a request passes to get its target: nobody there waits for anybody.
+const PICKING: [&str; 4] = [
+    "src/upstream/balance/",
+    "src/upstream/choosing.rs",
+    "src/upstream/ready.rs",
+    "src/upstream/tiers.rs",
+];
+
+#[test]
+fn a_pick_takes_no_lock() {
+    let sources = walk("src/upstream", "rs");
+    let mut wrong = Vec::new();
+    for place in PICKING {
+        let of_it = |source: &&Source| source.name().starts_with(place) && !source.is_test();
+        let mut found = sources.iter().filter(of_it).peekable();
+        assert!(found.peek().is_some(), "{place} is not there");
+        for source in found {
+            let locks = |line: &str| {
+                ["Mutex", "RwLock", ".lock("]
+                    .iter()
+                    .any(|it| line.contains(it))
+            };
+            let lines = source.code().filter(|(_, line)| locks(line));
+            wrong.extend(lines.map(|(at, line)| format!("{}:{at}: {line}", source.name())));
+        }
+    }
+    report("locks on the way to a target", &wrong);
+}
+
 #[test]
 fn every_file_opens_with_one_sentence() {
     let mut wrong = Vec::new();

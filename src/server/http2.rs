@@ -157,8 +157,7 @@ async fn requests(
     let (mut last, no_request) = (shared.drain.join(), Signals::default());
     let open = Arc::new(Open::default());
     let untaken = Arc::new(Untaken::new(shared.untaken.clone()));
-    let (mut going, mut malformed, mut served) = (false, 0, 0);
-    let mut resting = None;
+    let (mut going, mut malformed, mut served, mut resting) = (false, 0, 0, None);
     loop {
         let wait = if going { GOODBYE } else { clients.idle };
         let accepted = tokio::select! {
@@ -189,8 +188,8 @@ async fn requests(
             Ok(Some(H2Accept::Session(session))) => {
                 served += 1;
                 let stay = (open.enter(), Arc::clone(&untaken));
-                let task = request(session, Arc::clone(arrival), Arc::clone(shared), stay);
-                shared.spawner.detach(task);
+                let served_by = (Arc::clone(arrival), Arc::clone(shared));
+                shared.spawner.detach(request(session, served_by, stay));
                 let pause = rest(conduct, arrival, shared).map(|time| Box::pin(sleep(time)));
                 resting = pause.or(resting);
             }
@@ -210,15 +209,19 @@ async fn requests(
         if served >= clients.requests.saturating_add(LATE_MAX) {
             return Some(Ending::Requests);
         }
-        let plan = shared.plans.load();
-        let listener = plan.listeners.get(arrival.listener);
-        let retired = listener.is_none_or(|listener| listener.retired);
-        let enough = served >= clients.requests || retired || shared.pressure.is_high();
+        let enough = served >= clients.requests || wants_no_more(arrival, shared);
         if enough && !going {
             leave(connection, conduct);
             going = true;
         }
     }
+}
+
+/// Whether connections of this listener come to their end, whatever they do.
+fn wants_no_more(arrival: &Arrival, shared: &Shared) -> bool {
+    let plan = shared.plans.load();
+    let listener = plan.listeners.get(arrival.listener);
+    listener.is_none_or(|listener| listener.retired) || shared.pressure.is_high()
 }
 
 /// How long nothing more is read of a connection: if its client took back requests since this was last asked, and its address too
@@ -284,8 +287,7 @@ async fn calm(
 /// Hands one stream to the request path, once its connection has room for another answer.
 async fn request(
     mut session: HttpSession,
-    arrival: Arc<Arrival>,
-    shared: Arc<Shared>,
+    (arrival, shared): (Arc<Arrival>, Arc<Shared>),
     (stay, untaken): (Stay, Arc<Untaken>),
 ) {
     let clients = shared.clients(arrival.listener);

@@ -82,6 +82,47 @@ async fn start(upstream: &Arc<Upstream>, names: &Arc<dyn Names>) -> Vec<TaskGuar
     upstream.start(&outside).await
 }
 
+/// Every method, among a thousand targets, with the end of each request.
+#[tokio::test]
+async fn a_pick_takes_nothing_from_the_heap() {
+    let targets: Vec<String> = (0..1_000)
+        .map(|n| format!("{{ url: \"http://10.0.{}.{}:80\" }}", n / 250, n % 250 + 1))
+        .collect();
+    let targets = targets.join(", ");
+    for balancing in [
+        "least_request",
+        "round_robin",
+        "random",
+        "peak_ewma",
+        "{ ring_hash: { by: client_ip } }",
+        "{ ring_hash: { by: client_ip, bounded_load: 125% } }",
+        "{ maglev: { by: client_ip } }",
+        "{ maglev: { by: client_ip, bounded_load: 125% } }",
+    ] {
+        // By way of a tree, as configs are read: YAML itself wants tags for what is one of several.
+        let text = format!("load_balancing: {balancing}\ntargets: [{targets}]");
+        let tree: serde_json::Value = serde_yaml::from_str(&text).unwrap();
+        let spec: Spec = serde_json::from_value(tree).unwrap();
+        let security = super::Security::default();
+        let upstream = Arc::new(Upstream::new("orders", 1, &spec, security));
+        let names: Arc<dyn Names> = Arc::new(Scripted::new(Vec::new()));
+        let _guards = start(&upstream, &names).await;
+        let pick = |key| {
+            let ask = Ask {
+                key: Some(key),
+                ..Ask::default()
+            };
+            assert!(upstream.pick(&ask).is_some());
+        };
+        // What a thread needs once.
+        pick(0);
+        let taken = allocation_counter::measure(|| (0..10_000).for_each(pick));
+        assert_eq!(taken.count_total, 0, "{balancing}");
+    }
+    let text = allocation_counter::measure(|| drop(targets.clone()));
+    assert_eq!(text.count_total, 1, "somebody counts");
+}
+
 fn found(addresses: &[&str], ttl: Duration) -> Result<Found, NameError> {
     let addresses = addresses.iter().map(|ip| ip.parse::<IpAddr>().unwrap());
     Ok(Found {
