@@ -1,7 +1,7 @@
 //! Calls over the network: by HTTP/1.1 or HTTP/2, on connections that are kept.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use pingora::connectors::ConnectorOptions;
@@ -16,9 +16,13 @@ use super::{Answer, Attempted, Ended, Failed, Held, Passage, Request, Terms, is_
 use crate::exchange::{Exchange, Fault};
 use crate::upstream::{Again, Ask, Member, Picked, Retries, Tries, Upstream};
 
+/// What makes connections; it is made when it is first needed, or prepared before: it reads the certificates of the system, which
+/// takes some ten milliseconds.
+pub(crate) type Late<T> = LazyLock<T, Box<dyn FnOnce() -> T + Send>>;
+
 /// The connections of calls.
 pub struct Http {
-    connector: Connector,
+    connector: Late<Connector>,
 }
 
 impl std::fmt::Debug for Http {
@@ -65,8 +69,13 @@ impl Http {
     pub fn new(conf: &ServerConf) -> Self {
         let options = ConnectorOptions::from_server_conf(conf);
         Self {
-            connector: Connector::new(Some(options)),
+            connector: Late::new(Box::new(|| Connector::new(Some(options)))),
         }
+    }
+
+    /// Does what takes time now, so that the first call has not to wait for it.
+    pub fn prepare(&self) {
+        LazyLock::force(&self.connector);
     }
 
     /// Makes one call, again as often as its terms let it.

@@ -5,6 +5,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::sync::LazyLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ use tokio::time::{Sleep, sleep};
 use super::home::own_stream;
 use super::state::State;
 use super::{Watch, again, answer, attempt, bodies, peer};
-use crate::call::fault_of;
+use crate::call::{Late, fault_of};
 use crate::exchange::{
     Fault, RequestHead, ResponseHead, Upgrade, check_answer, grpc_status, grpc_timeout, is_grpc,
     unbind_values,
@@ -43,7 +44,7 @@ const TAKE_NOTHING_MAX: Duration = Duration::from_secs(300);
 const KEPT_MAX: u64 = 64 * 1024;
 
 /// The connections that calls share.
-pub struct GrpcCalls(Connector);
+pub struct GrpcCalls(Late<Connector>);
 
 impl std::fmt::Debug for GrpcCalls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -64,9 +65,13 @@ impl GrpcCalls {
     /// No connection yet.
     #[must_use]
     pub fn new(conf: &ServerConf) -> Self {
-        Self(Connector::new(Some(ConnectorOptions::from_server_conf(
-            conf,
-        ))))
+        let options = ConnectorOptions::from_server_conf(conf);
+        Self(Late::new(Box::new(|| Connector::new(Some(options)))))
+    }
+
+    /// Does what takes time now, so that the first call has not to wait for it.
+    pub fn prepare(&self) {
+        LazyLock::force(&self.0);
     }
 
     /// Serves a call to its end. `Err`: its answer has not begun, or cannot be ended.

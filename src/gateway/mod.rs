@@ -56,7 +56,7 @@ pub struct Gateway {
     /// How whole requests reach their upstreams.
     pub calls: Arc<call::Http>,
     /// The connections that calls of gRPC share.
-    pub grpc: GrpcCalls,
+    pub grpc: Arc<GrpcCalls>,
 }
 
 /// The gateway with Pingora around it: connections to upstreams, and the phases of a request.

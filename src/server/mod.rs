@@ -125,7 +125,8 @@ pub async fn start(
     let opened = telemetry.open_access_log(log);
     opened.map_err(|error| StartError::AccessLog(log.file.clone(), error))?;
     telemetry.began_serving(clock.unix_millis() / 1000, plan.generation);
-    let (means, proxy) = outside(names, &spawner, &clock, &telemetry);
+    let (means, proxy, grpc) = outside(names, &spawner, &clock, &telemetry);
+    let calls = Arc::clone(&means.http);
     plan.prepare().await.map_err(StartError::Unknown)?;
     let tasks = plan.start(&means, &telemetry).await;
     let drain = Drain::new();
@@ -163,6 +164,11 @@ pub async fn start(
         let shutdown = shared.shutdown.clone();
         open.push(doors::serve(door, control, telemetry, shutdown, &spawner));
     }
+    // Requests are served meanwhile.
+    drop(tokio::task::spawn_blocking(move || {
+        calls.prepare();
+        grpc.prepare();
+    }));
     Ok(Running {
         addresses,
         tcp,
@@ -182,7 +188,7 @@ fn outside(
     spawner: &Spawner,
     clock: &SharedClock,
     telemetry: &Arc<Telemetry>,
-) -> (Means, Proxy) {
+) -> (Means, Proxy, Arc<GrpcCalls>) {
     let threads = tokio::runtime::Handle::current().metrics().num_workers();
     let connections = usize::try_from(pressure::connections_max()).unwrap_or(usize::MAX);
     let idle = connections / CONNECTIONS_FOR_IDLE;
@@ -199,12 +205,13 @@ fn outside(
         clock: Arc::clone(clock),
         http: Arc::new(call::Http::new(&conf)),
     };
+    let grpc = Arc::new(GrpcCalls::new(&conf));
     let gateway = Gateway {
         telemetry: Arc::clone(telemetry),
         calls: Arc::clone(&means.http),
-        grpc: GrpcCalls::new(&conf),
+        grpc: Arc::clone(&grpc),
     };
-    (means, gateway.into_proxy(conf))
+    (means, gateway.into_proxy(conf), grpc)
 }
 
 impl std::fmt::Debug for Running {
