@@ -132,4 +132,30 @@ mod tests {
         let kept: usize = kept.sum();
         assert!(kept <= BYTES_MAX && kept > BYTES_MAX / 8, "{kept}");
     }
+
+    #[test]
+    fn threads_together_find_what_was_kept_under_that_name_or_nothing() {
+        let cache = Cache::default();
+        let work = |thread: usize| {
+            for number in 0..2 * ENTRIES_MAX {
+                let name = number * 7 % ENTRIES_MAX;
+                if (number + thread).is_multiple_of(3) {
+                    cache.keep(digest(name), name, 1);
+                } else if (number + thread).is_multiple_of(101) {
+                    cache.forget(&digest(name));
+                } else {
+                    assert!(cache.find(&digest(name)).is_none_or(|found| found == name));
+                }
+            }
+        };
+        let work = &work;
+        std::thread::scope(|scope| {
+            (0..4).for_each(|thread| drop(scope.spawn(move || work(thread))));
+        });
+        let kept = cache.shards.iter().map(|shard| {
+            let shard = shard.lock().unwrap();
+            shard.newer.len() + shard.older.len()
+        });
+        assert!(kept.sum::<usize>() <= ENTRIES_MAX);
+    }
 }

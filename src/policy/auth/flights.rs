@@ -139,4 +139,40 @@ mod tests {
             Some(1)
         );
     }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn workers_together_ask_once_and_hear_the_same() {
+        let flights = Arc::new(Flights::<usize>::default());
+        for round in 0..500_usize {
+            let asked = Arc::new(AtomicUsize::new(0));
+            let gate = Arc::new(tokio::sync::Semaphore::new(0));
+            let here = Arc::new(AtomicUsize::new(0));
+            let who = (0..8).map(|_| {
+                let (flights, asked) = (Arc::clone(&flights), Arc::clone(&asked));
+                let (gate, here) = (Arc::clone(&gate), Arc::clone(&here));
+                tokio::spawn(async move {
+                    let ask = async {
+                        asked.fetch_add(1, Ordering::SeqCst);
+                        drop(gate.acquire().await);
+                        round
+                    };
+                    let heard = flights.join(Digest::of(&round.to_be_bytes()), ask);
+                    let mut heard = Box::pin(heard);
+                    // Each of them has taken its seat before anybody hears anything.
+                    let pending = is_pending(&mut heard);
+                    if here.fetch_add(1, Ordering::SeqCst) == 7 {
+                        gate.add_permits(1);
+                    }
+                    assert!(pending);
+                    heard.await
+                })
+            });
+            let who: Vec<_> = who.collect();
+            for one in who {
+                assert_eq!(one.await.unwrap(), Some(round));
+            }
+            assert_eq!(asked.load(Ordering::SeqCst), 1);
+        }
+        assert!(flights.open().is_empty());
+    }
 }

@@ -4,6 +4,7 @@
     reason = "a test stops at the first thing that is not as expected, and counts in small numbers"
 )]
 
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -167,6 +168,22 @@ fn turns_are_exact_and_smooth() {
     );
     assert_eq!(balance.peek(None, &field.counts), Some(order[0]));
     assert_eq!(field.counts.turns.load(Ordering::Relaxed), 7);
+}
+
+#[test]
+fn turns_taken_by_several_threads_at_once_are_exact_too() {
+    let field = Field::of(&[3, 1, 2]);
+    let balance = field.balance(Method::RoundRobin);
+    let taken = [const { AtomicU64::new(0) }; 3];
+    let take = || {
+        for _ in 0..30_000 {
+            let index = field.choose(&balance, Draw::default());
+            taken[index].fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| (0..4).for_each(|_| drop(scope.spawn(take))));
+    let taken = taken.each_ref().map(|count| count.load(Ordering::Relaxed));
+    assert_eq!(taken, [60_000, 20_000, 40_000]);
 }
 
 #[test]
