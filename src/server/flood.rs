@@ -18,8 +18,8 @@ const SLOTS: usize = 65_536;
 /// So many connections of an address may have to be ended in a second for what they did. Whoever goes on so gets no further one
 /// before the next second: coming anew would give back what a connection may do at once.
 const MISUSES_MAX: isize = 10;
-/// So many requests may all connections of an address take back in a second; then whichever takes back one more is not read until
-/// the next. It is twice what a browser has open when somebody goes to another page.
+/// So many requests may all connections of an address take back in a second, or half of what they ask for if that is more; then
+/// whichever takes back one more is not read until the next. It is twice what a browser has open when somebody goes to another page.
 const TAKEN_BACK_MAX: isize = 200;
 /// What these are counted as: numbers that hash like none of [`Arriving`].
 const MISUSE: u8 = u8::MAX;
@@ -106,7 +106,8 @@ impl Flood {
         let address = network(address);
         let more = isize::try_from(requests).unwrap_or(isize::MAX);
         let count = self.counts.incr((TAKEN_BACK, listener, address), more);
-        if count <= TAKEN_BACK_MAX {
+        let asked = self.counts.get((Arriving::Request, listener, address));
+        if count <= TAKEN_BACK_MAX || count <= asked / 2 {
             return None;
         }
         self.tell(name, address, "taken_back");
@@ -209,6 +210,12 @@ mod tests {
         assert_eq!(flood.takes_back((1, "b"), one, 0), None);
         clock.advance(Duration::from_millis(700));
         assert_eq!(flood.takes_back(HERE, one, 1), None);
+        // Where much is asked for, more may be taken back.
+        for _ in 0..600 {
+            flood.admits(Arriving::Request, HERE, one, Some(50_000));
+        }
+        assert_eq!(flood.takes_back(HERE, one, 299), None);
+        assert!(flood.takes_back(HERE, one, 1).is_some());
     }
 
     #[test]
