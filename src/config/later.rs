@@ -39,8 +39,6 @@ pub(super) enum Part {
     Identity,
     /// One of `stores`.
     Store,
-    /// `ext_authz` of an authenticator.
-    ExtAuthz,
 }
 
 const DOCUMENT: &[&str] = &[
@@ -103,7 +101,6 @@ const AUTHENTICATOR: &[&str] = &["function"];
 const CONSUMER: &[&str] = &["plan"];
 const IDENTITY: &[&str] = &["token"];
 const STORE: &[&str] = &[];
-const EXT_AUTHZ: &[&str] = &["body"];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -128,7 +125,6 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Consumer => CONSUMER,
         Part::Identity => IDENTITY,
         Part::Store => STORE,
-        Part::ExtAuthz => EXT_AUTHZ,
     }
 }
 

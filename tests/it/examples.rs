@@ -680,6 +680,13 @@ mod exercises {
             assert_eq!(app.count() - before, u64::from(status == 200), "{target}");
             assert_eq!(app.last().header("x-user-id"), Some("user-7"), "{target}");
         }
+        let before = app.count();
+        for (bytes, status) in [(1024, 503), (1025, 413)] {
+            let mut client = gateway.client();
+            let answer = client.request("POST", "/machines/1", &[], &vec![b'x'; bytes]);
+            assert_eq!(answer.status, status, "{bytes}");
+        }
+        assert_eq!(app.count(), before);
     }
 
     pub(super) fn signatures(example: Example) {

@@ -42,6 +42,7 @@ use self::finding::{Finding, Outcome, Tally, Wanted};
 use super::fallback::UpstreamNamed;
 use super::{Asked, Env, Hooks, Stage};
 use crate::base::problem::{Place, Problem, Problems, suggest};
+use crate::base::units::ByteSize;
 use crate::call::Outside;
 use crate::exchange::{Edit, Exchange, Fault, Identity, Mode, Reply, RequestHead, Verdict};
 use crate::link::Names;
@@ -408,13 +409,28 @@ impl Hooks for Auth {
         self.methods.iter().any(|method| method.covers_body())
     }
 
+    fn shows_body(&self) -> bool {
+        self.methods.iter().any(|it| it.shown_max().is_some())
+    }
+
+    fn shown_max(&self, head: &RequestHead, ex: &Exchange) -> Option<u64> {
+        let asking = |method: &&Arc<Authenticator>| matches!(method.look(head, ex), Finding::Ask);
+        // Whoever is shown less than there is would decide about what it did not see: the shortest counts.
+        let shows = self.methods.iter().filter(|it| it.shown_max().is_some());
+        shows.filter(asking).filter_map(|it| it.shown_max()).min()
+    }
+
     fn explain(&self, ex: &Exchange) -> Option<String> {
         let Some(identity) = &ex.identity else {
             if let Some(why) = ex.refusal {
                 return Some(why.to_owned());
             }
             let names: Vec<&str> = self.methods.iter().map(|method| method.name()).collect();
-            return Some(format!("asks {}", names.join(", ")));
+            let shown = self.methods.iter().filter_map(|it| it.shown_max()).min();
+            let shown = shown.map_or_else(String::new, |max| {
+                format!(", shows bodies of up to {}", ByteSize::from_bytes(max))
+            });
+            return Some(format!("asks {}{shown}", names.join(", ")));
         };
         let mut told = match &*identity.authenticator {
             "" => identity.method.to_owned(),
