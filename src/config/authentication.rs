@@ -1,10 +1,10 @@
-//! `authenticators`, `consumers` and `stores` as written: one item at a time.
+//! `authenticators`, `plans`, `consumers` and `stores` as written: one item at a time.
 
 use super::later::{self, Part};
 use super::section::{Section, without_later};
 use super::tree::Node;
 use crate::base::problem::{Place, Problem, Problems};
-use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec};
+use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec, UsagePlanSpec};
 use crate::store::StoreSpec;
 
 /// One of `authenticators`: a map of one key, which says its kind.
@@ -42,6 +42,15 @@ pub(super) fn store(written: &Node, place: &Place, problems: &mut Problems) -> O
         return None;
     }
     super::decode::decode_beside(&node, place, later::keys(Part::Store), problems)
+}
+
+/// One of `plans`.
+pub(super) fn usage_plan(
+    node: &Node,
+    place: &Place,
+    problems: &mut Problems,
+) -> Option<UsagePlanSpec> {
+    Section::new(node, place.clone(), Part::UsagePlan, problems).rest(&[])
 }
 
 /// One of `consumers`.

@@ -33,6 +33,8 @@ pub(super) enum Part {
     Asker,
     /// One of `authenticators`.
     Authenticator,
+    /// One of `plans`.
+    UsagePlan,
     /// One of `consumers`.
     Consumer,
     /// `identity` of a route.
@@ -43,7 +45,6 @@ pub(super) enum Part {
 
 const DOCUMENT: &[&str] = &[
     "acme",
-    "plans",
     "signers",
     "protos",
     "cache_storage",
@@ -98,7 +99,8 @@ const OVERRIDE: &[&str] = &[
 ];
 const ASKER: &[&str] = &[];
 const AUTHENTICATOR: &[&str] = &["function"];
-const CONSUMER: &[&str] = &["plan"];
+const CONSUMER: &[&str] = &[];
+const USAGE_PLAN: &[&str] = &["rate_limit", "quota", "concurrency", "price"];
 const IDENTITY: &[&str] = &["token"];
 const STORE: &[&str] = &[];
 const RESPOND: &[&str] = &["openapi_example"];
@@ -122,6 +124,7 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Override => OVERRIDE,
         Part::Asker => ASKER,
         Part::Authenticator => AUTHENTICATOR,
+        Part::UsagePlan => USAGE_PLAN,
         Part::Consumer => CONSUMER,
         Part::Identity => IDENTITY,
         Part::Store => STORE,

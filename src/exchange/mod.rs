@@ -49,7 +49,7 @@ pub use head::{check as check_head, end_of_head, leading_empty_lines};
 use http::{HeaderValue, Version};
 pub use http2::{check as check_http2_head, unbind_values};
 pub use id::RequestId;
-pub use identity::{Consumer, Identity};
+pub use identity::{Consumer, Identity, UsagePlan};
 pub use key::key_hash;
 pub use meaning::Meaning;
 pub use ours::is_ours;

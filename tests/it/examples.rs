@@ -67,6 +67,7 @@ examples! {
     listeners,
     log,
     maintenance,
+    plans,
     proxy_protocol,
     redirect,
     request,
@@ -616,6 +617,30 @@ mod exercises {
             assert_eq!(orders.last().header("x-served-for"), Some(consumer));
             made(&["consumers", "suspend", consumer]);
             ask(&gateway, "/orders/7", &shown).expect(403);
+        }
+    }
+
+    pub(super) fn plans(example: Example) {
+        let app = named("app");
+        let gateway = example.target(3001, &app).start();
+        for (target, key, status, plan) in [
+            ("/menus", "", 200, "free"),
+            ("/menus", "key-of-courier", 200, "free"),
+            ("/orders/7", "key-of-courier", 403, ""),
+            ("/orders/7", "key-of-acme", 200, "gold"),
+        ] {
+            let shown = [("X-Api-Key", key), ("X-Plan", "forged")];
+            let shown = if key.is_empty() {
+                &shown[1..]
+            } else {
+                &shown[..]
+            };
+            let before = app.count();
+            ask(&gateway, target, shown).expect(status);
+            assert_eq!(app.count() - before, u64::from(status == 200), "{target}");
+            if status == 200 {
+                assert_eq!(app.last().header("x-plan"), Some(plan), "{target}");
+            }
         }
     }
 

@@ -195,9 +195,11 @@ fn lines(part: &KeyPart, head: &RequestHead, facts: &Facts<'_>) -> Vec<Vec<u8>> 
         KeyPart::Query(name) => Carrier::Query(name.clone()).every(head),
         KeyPart::Cookie(name) => Carrier::Cookie(name.clone()).every(head),
         // Refused when the config is compiled.
-        KeyPart::Consumer | KeyPart::Credential | KeyPart::Claim(_) | KeyPart::Param(_) => {
-            Vec::new()
-        }
+        KeyPart::Consumer
+        | KeyPart::Credential
+        | KeyPart::Plan
+        | KeyPart::Claim(_)
+        | KeyPart::Param(_) => Vec::new(),
     }
 }
 
