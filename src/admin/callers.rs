@@ -50,6 +50,7 @@ impl Changed {
                 let groups = groups.split(',').filter(|group| !group.is_empty());
                 Ok(CallerWish::NewConsumer {
                     name,
+                    plan: named("plan").filter(|plan| !plan.is_empty()),
                     groups: groups.map(str::to_owned).collect(),
                 })
             }

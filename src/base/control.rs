@@ -132,6 +132,8 @@ pub enum CallerWish {
         name: String,
         /// The groups it is in.
         groups: Vec<String>,
+        /// Its plan; none = every route that trusts its credential is open to it.
+        plan: Option<String>,
     },
     /// A new key of a consumer.
     NewKey {

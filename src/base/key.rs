@@ -23,6 +23,8 @@ pub enum KeyPart {
     Consumer,
     /// By what it proved that.
     Credential,
+    /// The plan of who asks.
+    Plan,
     /// The route.
     Route,
     /// The host that was asked for.
@@ -39,12 +41,12 @@ pub enum KeyPart {
     Param(Box<str>),
 }
 
-const WORDS: &str = "`client_ip`, `consumer`, `credential`, `route`, `host`, `header:x`, `query:x`, `cookie:x`, `claim:x` or `param:x`";
+const WORDS: &str = "`client_ip`, `consumer`, `credential`, `plan`, `route`, `host`, `header:x`, `query:x`, `cookie:x`, `claim:x` or `param:x`";
 
 impl TextForm for KeyPart {
     const WHAT: &'static str = "a key";
     const EXAMPLE: &'static str = "header:x-tenant";
-    const PATTERN: &'static str = "client_ip(?:/[0-9]{1,3})?|consumer|credential|route|host|(?:header|query|cookie|claim|param):.+";
+    const PATTERN: &'static str = "client_ip(?:/[0-9]{1,3})?|consumer|credential|plan|route|host|(?:header|query|cookie|claim|param):.+";
 }
 
 text_form!(KeyPart);
@@ -70,7 +72,7 @@ impl FromStr for KeyPart {
                 "client_ip" => Ok(Self::ClientIp(None)),
                 "consumer" => Ok(Self::Consumer),
                 "credential" => Ok(Self::Credential),
-                "plan" => Err(TextError::new("`plan` is not in this version")),
+                "plan" => Ok(Self::Plan),
                 "route" => Ok(Self::Route),
                 "host" => Ok(Self::Host),
                 _ => Err(unknown()),
@@ -102,6 +104,7 @@ impl fmt::Display for KeyPart {
             Self::ClientIp(Some(bits)) => write!(f, "client_ip/{bits}"),
             Self::Consumer => f.write_str("consumer"),
             Self::Credential => f.write_str("credential"),
+            Self::Plan => f.write_str("plan"),
             Self::Route => f.write_str("route"),
             Self::Host => f.write_str("host"),
             Self::Header(name) => write!(f, "header:{name}"),

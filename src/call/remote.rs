@@ -2,10 +2,12 @@
 //! same proofs, within a time and a size of its own. Where it says to look elsewhere, nobody does.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{HOST, HeaderName};
 use http::{HeaderValue, Method};
@@ -18,7 +20,9 @@ use crate::base::net::{TargetScheme, TargetUrl};
 use crate::base::problem::{Place, Problems};
 use crate::base::task::{Spawner, TaskGuard};
 use crate::exchange::{Exchange, Fault, RequestHead};
-use crate::upstream::{Ask, Names, Outside, Security, Spec, Timeouts, Unobserved, Upstream};
+use crate::upstream::{
+    Ask, Found, NameError, Names, Outside, Security, Spec, Timeouts, Unobserved, Upstream,
+};
 
 /// A whole exchange takes no longer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -34,6 +38,72 @@ pub struct Remote {
     url: TargetUrl,
     host: HeaderValue,
     target: Box<str>,
+    /// Who chose it: the config, or somebody else.
+    chosen: Chosen,
+    /// Whether its name led to nothing but local addresses when it was looked up last.
+    leads_here: Arc<AtomicBool>,
+}
+
+/// On whose word something is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chosen {
+    /// The config's: it may be anywhere.
+    ByConfig,
+    /// That of somebody whom the config names: it may not be here.
+    ByOthers,
+}
+
+/// Looks up names, and at where they lead. The addresses that it lets through are those that are connected to.
+struct Leads {
+    names: Arc<dyn Names>,
+    chosen: Chosen,
+    here: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Names for Leads {
+    async fn look_up(&self, host: &str) -> Result<Found, NameError> {
+        let found = self.names.look_up(host).await?;
+        let here = |ip: &IpAddr| is_local(*ip);
+        // One among others is no accident: whoever says that gets to it at the second try.
+        if self.chosen == Chosen::ByOthers && found.addresses.iter().any(here) {
+            return Err(NameError("it leads to this machine or its link".to_owned()));
+        }
+        self.here
+            .store(found.addresses.iter().all(here), Ordering::Relaxed);
+        Ok(found)
+    }
+}
+
+/// Whether only this machine, its link, or nobody has this address (RFC 6890), in whatever form IPv6 has for one of IPv4.
+fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_local_v4(ip),
+        IpAddr::V6(ip) => {
+            ip.is_loopback()
+                || ip.is_unicast_link_local()
+                || ip.is_unspecified()
+                || inside(ip).is_some_and(is_local_v4)
+                // Where clouds tell machines their secrets, beside 169.254.169.254.
+                || ip == Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254)
+        }
+    }
+}
+
+const fn is_local_v4(ip: Ipv4Addr) -> bool {
+    // `0.x`: this machine, for many a kernel.
+    ip.is_loopback() || ip.is_link_local() || ip.octets()[0] == 0
+}
+
+/// The address of IPv4 in one of IPv6: mapped or compatible (RFC 4291 section 2.5.5), translated (RFC 6052), by 6to4 (RFC 3056).
+fn inside(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let ([0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+    | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+    | [0x2002, high, low, ..]) = ip.segments()
+    else {
+        return None;
+    };
+    Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)))
 }
 
 impl Remote {
@@ -74,7 +144,16 @@ impl Remote {
             url,
             host,
             target: path.into(),
+            chosen: Chosen::ByConfig,
+            leads_here: Arc::default(),
         })
+    }
+
+    /// The same on somebody else's word: a name that leads to this machine or its link leads nowhere.
+    #[must_use]
+    pub fn chosen_by_others(mut self) -> Self {
+        self.chosen = Chosen::ByOthers;
+        self
     }
 
     /// Whether it proves who it is.
@@ -83,13 +162,15 @@ impl Remote {
         self.url.scheme().is_tls()
     }
 
-    /// Whether it is at an address that only this machine, or nobody, has: nobody else's word leads there.
+    /// Whether it is at an address that only this machine, its link, or nobody has: nobody else's word leads there.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.url.ip().is_some_and(|ip| match ip {
-            IpAddr::V4(ip) => ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
-            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified(),
-        })
+        match self.url.ip() {
+            Some(ip) => is_local(ip),
+            // RFC 6761 section 6.3.
+            None if self.url.host() == "localhost" => true,
+            None => self.leads_here.load(Ordering::Relaxed),
+        }
     }
 
     /// Host and port.
@@ -118,8 +199,13 @@ impl Remote {
         clock: &SharedClock,
     ) -> Vec<TaskGuard> {
         let prober = Arc::default();
+        let leads: Arc<dyn Names> = Arc::new(Leads {
+            names: Arc::clone(names),
+            chosen: self.chosen,
+            here: Arc::clone(&self.leads_here),
+        });
         let outside = Outside {
-            names,
+            names: &leads,
             spawner,
             clock,
             // It has no health that anybody asks for.
@@ -176,7 +262,146 @@ impl Remote {
 
 #[cfg(test)]
 mod tests {
-    use super::Remote;
+    use std::net::TcpListener;
+    use std::sync::Mutex;
+
+    use pingora::server::configuration::ServerConf;
+
+    use super::*;
+    use crate::base::clock::SystemClock;
+
+    /// Names that lead to one address after the other.
+    struct Rebound(Mutex<Vec<Vec<IpAddr>>>);
+
+    #[async_trait]
+    impl Names for Rebound {
+        async fn look_up(&self, _host: &str) -> Result<Found, NameError> {
+            let mut answers = self.0.lock().unwrap();
+            let addresses = match answers.len() {
+                1 => answers[0].clone(),
+                _ => answers.remove(0),
+            };
+            let ttl = Duration::from_millis(1);
+            Ok(Found { addresses, ttl })
+        }
+    }
+
+    /// Asks somebody on somebody else's word, or not; whether anybody knocked here.
+    async fn knocks(addresses: &[&[&str]], chosen: Chosen) -> (bool, bool) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let answers = addresses.iter().map(|answer| {
+            let parsed = answer.iter().map(|ip| ip.parse().unwrap());
+            parsed.collect()
+        });
+        let names: Arc<dyn Names> = Arc::new(Rebound(Mutex::new(answers.collect())));
+        let mut remote = Remote::parse(&format!("http://keys.test:{port}/keys")).unwrap();
+        if chosen == Chosen::ByOthers {
+            remote = remote.chosen_by_others();
+        }
+        let spawner = Spawner::new(tokio::runtime::Handle::current());
+        let clock: SharedClock = Arc::new(SystemClock);
+        let _guards = remote.start(&names, &spawner, &clock).await;
+        let http = Http::new(&ServerConf::default());
+        let question = (Method::GET, Bytes::new());
+        let asked = remote.ask(&http, question, &[], 1024);
+        let patience = Duration::from_secs(20);
+        let accept = async {
+            loop {
+                if listener.accept().is_ok() {
+                    return;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let knocked = tokio::select! {
+            biased;
+            () = accept => true,
+            _ = asked => listener.accept().is_ok(),
+            () = tokio::time::sleep(patience) => false,
+        };
+        (knocked, remote.is_local())
+    }
+
+    #[tokio::test]
+    async fn nobody_elses_word_leads_to_this_machine() {
+        // What the config says does.
+        assert_eq!(
+            knocks(&[&["127.0.0.1"]], Chosen::ByConfig).await,
+            (true, true)
+        );
+        for answer in [
+            &["127.0.0.1"][..],
+            &["::ffff:127.0.0.1"],
+            &["192.0.2.1", "127.0.0.1"],
+            &["127.0.0.1", "192.0.2.1"],
+            &["0.0.0.0"],
+            &["::1"],
+            &["::"],
+        ] {
+            let (knocked, _) = knocks(&[answer], Chosen::ByOthers).await;
+            assert!(!knocked, "{answer:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_name_that_moves_here_is_not_followed() {
+        let names: Arc<dyn Names> = Arc::new(Rebound(Mutex::new(vec![
+            vec![[192, 0, 2, 1].into()],
+            vec![[127, 0, 0, 1].into()],
+        ])));
+        let leads = |chosen| Leads {
+            names: Arc::clone(&names),
+            chosen,
+            here: Arc::default(),
+        };
+        let others = leads(Chosen::ByOthers);
+        assert!(others.look_up("keys.test").await.is_ok());
+        assert!(others.look_up("keys.test").await.is_err());
+        let config = leads(Chosen::ByConfig);
+        assert!(config.look_up("id.test").await.is_ok());
+        assert!(config.here.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn an_address_is_local_in_whatever_form() {
+        for (ip, local) in [
+            ("127.0.0.1", true),
+            ("127.8.9.10", true),
+            ("169.254.169.254", true),
+            ("0.0.0.0", true),
+            ("0.1.2.3", true),
+            ("::1", true),
+            ("::", true),
+            ("fe80::1", true),
+            ("::ffff:169.254.169.254", true),
+            ("::127.0.0.1", true),
+            ("64:ff9b::7f00:1", true),
+            ("2002:a9fe:a9fe::1", true),
+            ("fd00:ec2::254", true),
+            ("10.0.0.1", false),
+            ("192.0.2.1", false),
+            ("128.0.0.1", false),
+            ("2001:db8::1", false),
+            ("::ffff:192.0.2.1", false),
+            ("fd00::1", false),
+        ] {
+            assert_eq!(is_local(ip.parse().unwrap()), local, "{ip}");
+        }
+        for url in [
+            "http://localhost/",
+            "http://[::ffff:127.0.0.1]/",
+            "http://[::1]:8080/",
+        ] {
+            assert!(Remote::parse(url).unwrap().is_local(), "{url}");
+        }
+        // No number is an address: it is a name, and looked at when it is looked up.
+        for url in ["http://2130706433/", "http://0177.0.0.1/", "http://0x7f.1/"] {
+            let found = Remote::parse(url);
+            assert!(found.is_err() || found.unwrap().url.ip().is_none(), "{url}");
+        }
+    }
 
     #[test]
     fn a_url_is_read_with_its_path_and_query() {

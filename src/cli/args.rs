@@ -338,7 +338,7 @@ pub(super) enum BreakersVerb {
 pub(super) enum ConsumersVerb {
     /// Make one
     #[command(
-        after_help = "Examples:\n  doorward consumers new acme\n  doorward consumers new acme --group partners --group eu"
+        after_help = "Examples:\n  doorward consumers new acme\n  doorward consumers new acme --group partners --group eu --plan gold"
     )]
     New {
         /// Its name: letters, digits, `-`, `_` and `.`
@@ -346,6 +346,9 @@ pub(super) enum ConsumersVerb {
         /// A group it is in; may be given several times
         #[arg(long = "group", value_name = "GROUP")]
         groups: Vec<String>,
+        /// Its plan, one of `plans` in the config; without one every route that trusts its key is open to it
+        #[arg(long, value_name = "PLAN")]
+        plan: Option<String>,
     },
     /// List them, those of the config too
     #[command(

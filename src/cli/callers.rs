@@ -13,10 +13,13 @@ pub(super) fn consumers(verb: &ConsumersVerb, global: &Global) -> Exit {
         change(&path, global, |told| done(told, "name", word))
     };
     match verb {
-        ConsumersVerb::New { name, groups } => {
+        ConsumersVerb::New { name, groups, plan } => {
             let groups: Vec<String> = groups.iter().map(|group| escaped(group)).collect();
             let (name, groups) = (escaped(name), groups.join(","));
-            let path = format!("/consumers/new?name={name}&groups={groups}");
+            let mut path = format!("/consumers/new?name={name}&groups={groups}");
+            if let Some(plan) = plan {
+                path.push_str(&format!("&plan={}", escaped(plan)));
+            }
             change(&path, global, |told| {
                 format!("made {}\n", text(told, "name"))
             })
@@ -103,6 +106,9 @@ fn consumer(it: &Json) -> String {
     let groups: Vec<&str> = groups.collect();
     let keys = it.get("keys").and_then(Json::as_u64).unwrap_or_default();
     let mut line = format!("{}  {}  keys {keys}", text(it, "name"), text(it, "source"));
+    if let Some(plan) = it.get("plan").and_then(Json::as_str) {
+        line.push_str(&format!("  plan {plan}"));
+    }
     if !groups.is_empty() {
         line.push_str(&format!("  groups {}", groups.join(", ")));
     }

@@ -1,10 +1,10 @@
-//! `authenticators`, `consumers` and `stores` as written: one item at a time.
+//! `authenticators`, `plans`, `consumers` and `stores` as written: one item at a time.
 
 use super::later::{self, Part};
 use super::section::{Section, without_later};
-use super::tree::{Node, Value};
+use super::tree::Node;
 use crate::base::problem::{Place, Problem, Problems};
-use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec};
+use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec, UsagePlanSpec};
 use crate::store::StoreSpec;
 
 /// One of `authenticators`: a map of one key, which says its kind.
@@ -13,16 +13,10 @@ pub(super) fn authenticator(
     place: &Place,
     problems: &mut Problems,
 ) -> Option<AuthenticatorSpec> {
-    let mut node = without_later(written, place, Part::Authenticator, &[], problems);
+    let node = without_later(written, place, Part::Authenticator, &[], problems);
     let later = node.entries().len() < written.entries().len();
     if later {
         return None;
-    }
-    if let Value::Map(entries) = &mut node.value
-        && let Some(entry) = entries.iter_mut().find(|entry| entry.key == "ext_authz")
-    {
-        let place = place.key("ext_authz");
-        entry.node = without_later(&entry.node, &place, Part::ExtAuthz, &[], problems);
     }
     if node.entries().len() > 1 {
         let problem = Problem::error("E060", place.clone(), "an authenticator of two kinds");
@@ -48,6 +42,15 @@ pub(super) fn store(written: &Node, place: &Place, problems: &mut Problems) -> O
         return None;
     }
     super::decode::decode_beside(&node, place, later::keys(Part::Store), problems)
+}
+
+/// One of `plans`.
+pub(super) fn usage_plan(
+    node: &Node,
+    place: &Place,
+    problems: &mut Problems,
+) -> Option<UsagePlanSpec> {
+    Section::new(node, place.clone(), Part::UsagePlan, problems).rest(&[])
 }
 
 /// One of `consumers`.

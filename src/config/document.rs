@@ -16,7 +16,7 @@ use crate::base::net::Net;
 use crate::base::problem::Place;
 use crate::base::units::Date;
 pub use crate::policy::Respond;
-use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec, KeysSpec};
+use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec, KeysSpec, UsagePlanSpec};
 use crate::policy::{Specs, fallback};
 use crate::store::StoreSpec;
 use crate::{telemetry, upstream};
@@ -36,6 +36,8 @@ pub struct Document {
     pub environments: Vec<Named<Environment>>,
     /// `authenticators`, by name.
     pub authenticators: Vec<Named<AuthenticatorSpec>>,
+    /// `plans`, by name.
+    pub usage_plans: Vec<Named<UsagePlanSpec>>,
     /// `consumers`, by name.
     pub consumers: Vec<Named<ConsumerSpec>>,
     /// `stores`, by name.
@@ -105,6 +107,8 @@ impl Document {
 pub struct Refused {
     /// Names of authenticators.
     pub authenticators: Vec<String>,
+    /// Names of plans.
+    pub usage_plans: Vec<String>,
     /// Names of stores.
     pub stores: Vec<String>,
     /// Names of upstreams.

@@ -33,19 +33,18 @@ pub(super) enum Part {
     Asker,
     /// One of `authenticators`.
     Authenticator,
+    /// One of `plans`.
+    UsagePlan,
     /// One of `consumers`.
     Consumer,
     /// `identity` of a route.
     Identity,
     /// One of `stores`.
     Store,
-    /// `ext_authz` of an authenticator.
-    ExtAuthz,
 }
 
 const DOCUMENT: &[&str] = &[
     "acme",
-    "plans",
     "signers",
     "protos",
     "cache_storage",
@@ -100,10 +99,10 @@ const OVERRIDE: &[&str] = &[
 ];
 const ASKER: &[&str] = &[];
 const AUTHENTICATOR: &[&str] = &["function"];
-const CONSUMER: &[&str] = &["plan"];
+const CONSUMER: &[&str] = &[];
+const USAGE_PLAN: &[&str] = &["rate_limit", "quota", "concurrency", "price"];
 const IDENTITY: &[&str] = &["token"];
 const STORE: &[&str] = &[];
-const EXT_AUTHZ: &[&str] = &["body"];
 const RESPOND: &[&str] = &["openapi_example"];
 
 /// The keys of `part` that later versions bring.
@@ -125,10 +124,10 @@ pub(crate) const fn keys(part: Part) -> &'static [&'static str] {
         Part::Override => OVERRIDE,
         Part::Asker => ASKER,
         Part::Authenticator => AUTHENTICATOR,
+        Part::UsagePlan => USAGE_PLAN,
         Part::Consumer => CONSUMER,
         Part::Identity => IDENTITY,
         Part::Store => STORE,
-        Part::ExtAuthz => EXT_AUTHZ,
     }
 }
 

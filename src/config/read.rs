@@ -103,6 +103,10 @@ fn callers(section: &mut Section<'_>, document: &mut Document) {
             authentication::authenticator,
         );
     }
+    if let Some((node, place)) = section.take("plans") {
+        (document.usage_plans, document.refused.usage_plans) =
+            named(node, &place, section.problems, authentication::usage_plan);
+    }
     if let Some((node, place)) = section.take("consumers") {
         (document.consumers, _) = named(node, &place, section.problems, authentication::consumer);
     }

@@ -9,7 +9,7 @@ use super::document::{
 };
 use super::request_test::RequestTest;
 use crate::policy::Specs;
-use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec, KeysSpec};
+use crate::policy::auth::{AuthenticatorSpec, ConsumerSpec, KeysSpec, UsagePlanSpec};
 use crate::store::StoreSpec;
 use crate::{telemetry, upstream};
 
@@ -42,6 +42,7 @@ pub fn schema() -> Json {
                 },
             },
             "authenticators": { "type": "object", "description": "Ways of finding out who is calling, by name.", "additionalProperties": sub::<AuthenticatorSpec>(&mut generator) },
+            "plans": { "type": "object", "description": "What several consumers may have, by name.", "additionalProperties": sub::<UsagePlanSpec>(&mut generator) },
             "consumers": { "type": "object", "description": "Who is known, by name.", "additionalProperties": sub::<ConsumerSpec>(&mut generator) },
             "stores": { "type": "object", "description": "Where something is kept that outlives the process, by name.", "additionalProperties": sub::<StoreSpec>(&mut generator) },
             "keys": sub::<KeysSpec>(&mut generator),

@@ -38,10 +38,13 @@ pub fn show(loaded: &Loaded) -> Json {
     }
     let authenticators = document.authenticators.iter();
     let authenticators = authenticators.map(|item| veiled(item, loaded));
+    let usage_plans = document.usage_plans.iter();
+    let usage_plans = usage_plans.map(|item| (item.name.clone(), to_json(&item.spec)));
     let consumers = document.consumers.iter();
     let consumers = consumers.map(|item| (item.name.clone(), to_json(&item.spec)));
     for (key, items) in [
         ("authenticators", authenticators.collect::<Map<_, _>>()),
+        ("plans", usage_plans.collect()),
         ("consumers", consumers.collect()),
     ] {
         if !items.is_empty() {

@@ -1,9 +1,15 @@
-//! What gRPC says over HTTP/2: deadlines, statuses, and where one message ends and the next begins.
+//! What gRPC says over HTTP/2: metadata, deadlines, statuses, and where one message ends and the next begins.
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use http::header::{CONTENT_TYPE, HeaderName};
 use http::{HeaderMap, HeaderValue};
+use pingora::http::RequestHeader;
+
+use super::fault::Fault;
 
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -31,6 +37,43 @@ pub const GRPC_CODES: [&str; 17] = [
     "UNAUTHENTICATED",
 ];
 const UNKNOWN: u8 = 2;
+
+/// Headers of a call that stand there once at most: of two, readers take different ones.
+const ONCE: [&str; 3] = ["grpc-timeout", "grpc-encoding", "grpc-message-type"];
+/// What a server says of a call: no client has a word in it.
+const SAID: [&str; 3] = ["grpc-status", "grpc-message", "grpc-status-details-bin"];
+
+/// Base64 as metadata has it (RFC 4648 section 4): padded or not, and one text for the same bytes.
+const BINARY: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Checks the metadata of a call (gRPC over HTTP/2, `Custom-Metadata`), and takes off what only a server says. Other names of
+/// gRPC's own stay: they are kept for what its two sides will tell each other.
+pub(super) fn check_metadata(head: &mut RequestHeader) -> Result<(), Fault> {
+    for name in head.headers.keys() {
+        let lines = head.headers.get_all(name);
+        let text = name.as_str();
+        if text.ends_with("-bin") && !lines.iter().all(is_binary) {
+            // One server would drop it, another end the call, and a third read something.
+            return Err(Fault::BadRequest);
+        }
+        if ONCE.contains(&text) && lines.iter().nth(1).is_some() {
+            return Err(Fault::BadRequest);
+        }
+    }
+    for name in SAID {
+        head.remove_header(name);
+    }
+    Ok(())
+}
+
+/// Whether it is one value, or several with commas between them, in base64.
+fn is_binary(line: &HeaderValue) -> bool {
+    let mut values = line.as_bytes().split(|byte| *byte == b',');
+    values.all(|value| BINARY.decode(value.trim_ascii()).is_ok())
+}
 
 /// Whether a request with these headers is a call of gRPC.
 #[must_use]
@@ -112,6 +155,55 @@ impl GrpcMessages {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn metadata_that_servers_would_read_differently_is_refused() {
+        let head = |lines: &[(&str, &str)]| {
+            let mut head = RequestHeader::build("POST", b"/a.B/C", None).unwrap();
+            for (name, value) in lines {
+                head.append_header(name.to_string(), *value).unwrap();
+            }
+            head
+        };
+        for good in [
+            &[("a-bin", "")][..],
+            &[("a-bin", "aGk")],
+            &[("a-bin", "aGk=")],
+            &[("a-bin", "aGk=, aGk"), ("a-bin", "/+8")],
+            &[("a", "not base64!"), ("grpc-timeout", "1S")],
+            &[
+                ("grpc-trace-bin", "aGk"),
+                ("grpc-new", "1"),
+                ("grpc-new", "2"),
+            ],
+        ] {
+            assert_eq!(check_metadata(&mut head(good)), Ok(()), "{good:?}");
+        }
+        for bad in [
+            &[("a-bin", "a")][..],
+            &[("a-bin", "aGk!")],
+            &[("a-bin", "aGl")],
+            &[("a-bin", "a_8")],
+            &[("a-bin", "aG k")],
+            &[("a-bin", "aGk"), ("a-bin", "%%")],
+            &[("a-bin", "aGk,=")],
+            &[("grpc-trace-bin", "?")],
+            &[("grpc-timeout", "1S"), ("grpc-timeout", "1H")],
+            &[("grpc-encoding", "gzip"), ("grpc-encoding", "identity")],
+        ] {
+            let refused = Err(Fault::BadRequest);
+            assert_eq!(check_metadata(&mut head(bad)), refused, "{bad:?}");
+        }
+        let mut said = head(&[
+            ("grpc-status", "0"),
+            ("grpc-message", "fine"),
+            ("grpc-status-details-bin", "aGk"),
+            ("grpc-previous-rpc-attempts", "1"),
+        ]);
+        check_metadata(&mut said).unwrap();
+        let names: Vec<&str> = said.headers.keys().map(|name| name.as_str()).collect();
+        assert_eq!(names, ["grpc-previous-rpc-attempts"]);
+    }
 
     fn headers(name: &'static str, value: &'static str) -> HeaderMap {
         HeaderMap::from_iter([(

@@ -7,6 +7,7 @@ use pingora::http::RequestHeader;
 
 use super::fault::Fault;
 use super::fields::Lines;
+use super::grpc::{check_metadata, is_grpc};
 use super::head::{Framing, HeadLimits, authority_equals, check_method};
 use super::target::Target;
 use crate::base::canon;
@@ -93,6 +94,9 @@ pub fn check(head: &mut RequestHeader, limits: &HeadLimits) -> Result<Framing, F
     head.insert_header(HOST, host)
         .map_err(|_error| Fault::BadHost)?;
     join_cookies(head)?;
+    if is_grpc(&head.headers) {
+        check_metadata(head)?;
+    }
     Ok(framing)
 }
 

@@ -4,11 +4,22 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json};
 
+/// What several consumers may have, by the name that the config gives it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct UsagePlan {
+    /// The name in `plans`.
+    pub name: Arc<str>,
+    /// Its number among them.
+    pub number: usize,
+}
+
 /// Whose credential it is: somebody known by name, whatever they show.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Consumer {
     /// The name in the config, or the one it was made with.
     pub name: Arc<str>,
+    /// Its plan, where it has one.
+    pub plan: Option<Arc<UsagePlan>>,
     /// The groups it is in.
     pub groups: Box<[Box<str>]>,
     /// Whether everything it shows is refused for now.

@@ -35,6 +35,7 @@ fn add(part: &KeyPart, facts: &Facts<'_>, params: &[Box<str>], hash: &mut KeyHas
             .and_then(|index| facts.param(index))
             .map(Into::into),
         KeyPart::Consumer => facts.consumer_name().map(Into::into),
+        KeyPart::Plan => facts.consumer_plan().map(Into::into),
         KeyPart::Credential => {
             let identity = facts.exchange.identity.as_ref();
             identity.map(|identity| (&*identity.credential).into())

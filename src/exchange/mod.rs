@@ -36,6 +36,7 @@ use std::time::{Duration, Instant};
 pub use answer_head::{
     DIGESTS, Upgrade, check as check_answer, check_own as check_own_answer, weaken,
 };
+use bytes::Bytes;
 pub use careful::Careful;
 pub use content_digest::is_told_body;
 pub use edits::{Edit, HeaderEdits, Headers};
@@ -48,7 +49,7 @@ pub use head::{check as check_head, end_of_head, leading_empty_lines};
 use http::{HeaderValue, Version};
 pub use http2::{check as check_http2_head, unbind_values};
 pub use id::RequestId;
-pub use identity::{Consumer, Identity};
+pub use identity::{Consumer, Identity, UsagePlan};
 pub use key::key_hash;
 pub use meaning::Meaning;
 pub use ours::is_ours;
@@ -124,6 +125,8 @@ pub struct Exchange {
     pub identity: Option<Arc<Identity>>,
     /// Whether its body has to be the one that its signed `Content-Digest` tells of. (policy/auth)
     pub body_is_signed: bool,
+    /// Its whole body, where it had to be read before somebody could decide. (gateway/ask, flow/trial)
+    pub body: Option<Bytes>,
     /// Who is taken to be calling, where nothing real is. (flow/trial)
     pub assumed: Option<Arc<Identity>>,
     /// The policy that has to ask somebody, by its place in the chain. (policies' chain)
@@ -247,6 +250,7 @@ impl Exchange {
             refusal: None,
             identity: None,
             body_is_signed: false,
+            body: None,
             assumed: None,
             asking: 0,
             limits: BodyLimits::default(),

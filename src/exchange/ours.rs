@@ -42,14 +42,14 @@ const OUR_PREFIXES: &[&str] = &[
     "x-ssl-client-",
 ];
 
-/// Whether only a gateway may write this header; `name` in small letters.
+/// Whether only a gateway may write this header; `name` in small letters. Metadata of gRPC that is no text (`…-bin`) says no less.
 #[must_use]
 pub fn is_ours(name: &str) -> bool {
     // Most headers begin with another letter than any of ours.
     matches!(
         name.as_bytes().first(),
         Some(b'c' | b'f' | b'r' | b't' | b'x')
-    ) && is_listed(name)
+    ) && is_listed(name.strip_suffix("-bin").unwrap_or(name))
 }
 
 fn is_listed(name: &str) -> bool {

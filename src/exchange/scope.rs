@@ -99,6 +99,10 @@ impl Scope for Facts<'_> {
         let consumer = self.exchange.identity.as_ref()?.consumer.as_ref()?;
         Some(&consumer.name)
     }
+    fn consumer_plan(&self) -> Option<&str> {
+        let consumer = self.exchange.identity.as_ref()?.consumer.as_ref()?;
+        consumer.plan.as_ref().map(|plan| &*plan.name)
+    }
     fn consumer_groups(&self) -> Option<&[Box<str>]> {
         let consumer = self.exchange.identity.as_ref()?.consumer.as_ref()?;
         Some(&consumer.groups)

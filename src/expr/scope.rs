@@ -45,6 +45,8 @@ pub enum Name {
     Claim(ClaimPath),
     /// `consumer.name`
     ConsumerName,
+    /// `consumer.plan`
+    ConsumerPlan,
     /// `consumer.groups`: with commas between them.
     ConsumerGroups,
     /// `route.name`
@@ -146,6 +148,10 @@ pub trait Scope {
     fn consumer_name(&self) -> Option<&str> {
         None
     }
+    /// The plan of whom it is.
+    fn consumer_plan(&self) -> Option<&str> {
+        None
+    }
     /// The groups of whom it is.
     fn consumer_groups(&self) -> Option<&[Box<str>]> {
         None
@@ -235,6 +241,7 @@ impl Name {
                 (Self::Claim(path), Moment::Request)
             }
             ("consumer", "name", None) => (Self::ConsumerName, Moment::Request),
+            ("consumer", "plan", None) => (Self::ConsumerPlan, Moment::Request),
             ("consumer", "groups", None) => (Self::ConsumerGroups, Moment::Request),
             ("route", "name", None) => (Self::RouteName, Moment::Request),
             ("response", "status", None) => (Self::ResponseStatus, Moment::Response),
@@ -285,6 +292,7 @@ impl Name {
             Self::AuthSub => scope.auth_sub().map(Cow::Borrowed),
             Self::Claim(path) => claim_text(path.of(scope.claims()?)?),
             Self::ConsumerName => scope.consumer_name().map(Cow::Borrowed),
+            Self::ConsumerPlan => scope.consumer_plan().map(Cow::Borrowed),
             Self::ConsumerGroups => scope
                 .consumer_groups()
                 .map(|groups| Cow::Owned(groups.join(","))),
@@ -309,7 +317,7 @@ const KNOWN: [(&str, &[&str]); 7] = [
     ("client", &["ip"]),
     ("route", &["name"]),
     ("auth", &["method", "sub", "claims"]),
-    ("consumer", &["name", "groups"]),
+    ("consumer", &["name", "plan", "groups"]),
     ("response", &["status", "headers"]),
 ];
 
@@ -317,11 +325,10 @@ const KNOWN: [(&str, &[&str]); 7] = [
 const LATER_ROOTS: [&str; 5] = ["steps", "status", "headers", "item", "keys"];
 
 /// Fields of the language that need what this version does not have.
-const LATER_FIELDS: [(&str, &str); 4] = [
+const LATER_FIELDS: [(&str, &str); 3] = [
     ("request", "body"),
     ("response", "body"),
     ("client", "country"),
-    ("consumer", "plan"),
 ];
 
 fn later(name: &str) -> ExprError {

@@ -45,7 +45,7 @@ pub(super) fn act(
             }
             if !route.chain.called_by().is_empty() {
                 super::called::check_type(&route.chain, head, exchange).map(|()| Next::Call)
-            } else if super::hedges(plan, head, exchange) {
+            } else if exchange.body.is_some() || super::hedges(plan, head, exchange) {
                 Ok(Next::Call)
             } else {
                 Ok(Next::Upstream)

@@ -66,6 +66,7 @@ pub fn explain(
         Ok(Next::Upstream | Next::Call) => forwarded(&mut told, plan, &head, &exchange),
         Ok(Next::Ask) => {
             told.insert("status_from".to_owned(), json!("whoever is asked"));
+            told_called(&mut told, plan, &head, &exchange);
         }
         Ok(Next::Answer(reply)) => {
             let answer = of_reply(reply, &exchange);
@@ -105,10 +106,7 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
         json!("upstream, if it answers so"),
     );
     told.insert("upstream".to_owned(), json!(&**upstream.name()));
-    let called_by = super::called_by(plan, head, exchange);
-    if !called_by.is_empty() {
-        told.insert("called_by".to_owned(), json!(called_by));
-    }
+    told_called(told, plan, head, exchange);
     let ask = super::ask(plan, head, exchange);
     let target = match exchange.mode {
         Mode::Offline => None,
@@ -140,6 +138,14 @@ fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exch
         "upstream_host".to_owned(),
         json!(host.and_then(|host| host.to_str().ok())),
     );
+}
+
+/// Why it would be read and answered as a whole.
+fn told_called(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exchange: &Exchange) {
+    let called_by = super::called_by(plan, head, exchange);
+    if !called_by.is_empty() {
+        told.insert("called_by".to_owned(), json!(called_by));
+    }
 }
 
 /// What holds where the upstream fails, as far as somebody wrote it.

@@ -37,6 +37,9 @@ use crate::expr::Scope as _;
 use crate::plan::{Action, EnvironmentHost, HEDGING, Plan, Route};
 use crate::upstream::{Ask, Breaker, Retries, Timeouts, Upstream};
 
+/// What a call of gRPC hears whose messages somebody would have to see first.
+const NO_CALLS: &str = "Calls of gRPC are not taken here: the body has to be whole first.";
+
 /// What happens after a request was looked at.
 #[derive(Debug)]
 pub enum Next {
@@ -93,6 +96,44 @@ pub async fn inquire(
         Verdict::Respond(reply) => Ok(Next::Answer(reply)),
         Verdict::Ask => Ok(Next::Ask),
     }
+}
+
+/// How long the body may be that whoever is about to be asked has to be shown; none = it needs no more than is known.
+///
+/// # Errors
+/// The request has a body that cannot be shown.
+pub fn shown_max(
+    plan: &Plan,
+    head: &RequestHead,
+    exchange: &mut Exchange,
+) -> Result<Option<u64>, Fault> {
+    if exchange.body.is_some() || !exchange.framing.has_body() {
+        return Ok(None);
+    }
+    let chain = &route(plan, exchange).ok_or(Fault::Internal)?.chain;
+    let Some(max) = chain.shown_max(head, exchange) else {
+        return Ok(None);
+    };
+    let max = max.min(whole_max(exchange).0);
+    let length = exchange.framing.content_length;
+    if is_grpc(&head.headers) {
+        // Its messages come one by one, and the next may wait for an answer to the last.
+        exchange.detail = Some(Arc::from(NO_CALLS));
+        return Err(not_shown(plan, Fault::UnsupportedMediaType, exchange));
+    }
+    if length.is_some_and(|length| length > max) {
+        return Err(not_shown(plan, Fault::BodyTooLarge, exchange));
+    }
+    Ok(Some(max))
+}
+
+/// Notes that somebody cannot be asked, because of the request's body.
+pub fn not_shown(plan: &Plan, fault: Fault, exchange: &mut Exchange) -> Fault {
+    exchange.refusal = Some("whoever decides cannot be shown the body");
+    if let Some(route) = route(plan, exchange) {
+        route.chain.refuse_unasked(fault, exchange);
+    }
+    fault
 }
 
 /// The clause that has to ask somebody, by its key in the config.
@@ -200,8 +241,11 @@ pub fn retries<'a>(plan: &'a Plan, exchange: &Exchange) -> Option<&'a Retries> {
 #[must_use]
 pub fn called_by(plan: &Plan, head: &RequestHead, exchange: &Exchange) -> Vec<&'static str> {
     let clauses = route(plan, exchange).map_or(&[][..], |route| route.chain.called_by());
+    let shows = route(plan, exchange).and_then(|route| route.chain.shows_body());
+    let shows = shows.filter(|clause| exchange.framing.has_body() && !clauses.contains(clause));
     let hedges = hedges(plan, head, exchange).then_some(HEDGING);
-    clauses.iter().copied().chain(hedges).collect()
+    let clauses = shows.into_iter().chain(clauses.iter().copied());
+    clauses.chain(hedges).collect()
 }
 
 /// Whether the request is sent to a second target where the first takes long: it may be sent twice, and is known to be short

@@ -149,7 +149,7 @@ fn run(
     let mut called = None;
     let mut next = decide(plan, &head, exchange);
     if matches!(next, Ok(Next::Ask)) {
-        next = asked_of((plan, given), &head, exchange);
+        next = asked_of((plan, given), (&head, body), exchange);
     }
     let answer = match next {
         Ok(next @ (Next::Upstream | Next::Call)) => {
@@ -183,9 +183,12 @@ fn run(
 /// What comes of a question, where those who are asked say what is given. Of whom nothing is given, nothing is known.
 fn asked_of(
     (plan, given): (&Plan, &BTreeMap<String, Given>),
-    head: &RequestHead,
+    (head, body): (&RequestHead, &Bytes),
     exchange: &mut Exchange,
 ) -> Result<Next, Fault> {
+    if super::shown_max(plan, head, exchange)?.is_some() {
+        exchange.body = Some(body.clone());
+    }
     let mut said = BTreeMap::new();
     for (name, given) in given {
         said.insert(name.clone(), scripted(given)?);

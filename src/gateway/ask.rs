@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 use tokio::time::{Instant, timeout_at};
 
 use super::Gateway;
-use super::called::gone;
+use super::called::{self, gone};
 use super::peer;
 use super::state::State;
 use crate::call::{Outside, Transport};
@@ -20,7 +20,7 @@ use crate::telemetry::AskResult;
 const ASKING_MAX: Duration = Duration::from_secs(30);
 
 /// Asks until the request is decided. Where the request has a body, what its client does is not seen meanwhile: the body
-/// is not read before it is known where it goes.
+/// is not read before it is known where it goes, unless whoever is asked has to be shown it.
 pub(super) async fn decide(
     session: &mut Session,
     state: &mut State,
@@ -28,20 +28,34 @@ pub(super) async fn decide(
 ) -> Result<std::result::Result<Next, Fault>> {
     let plan = Arc::clone(&state.plan);
     let head = session.req_header().clone();
-    let due = Instant::now() + ASKING_MAX;
+    let mut due = Instant::now() + ASKING_MAX;
     loop {
+        match flow::shown_max(&plan, &head, &mut state.exchange) {
+            Ok(None) => {}
+            Ok(Some(longest)) => {
+                match called::read(session, state, longest).await? {
+                    Ok(body) => state.exchange.body = Some(body),
+                    Err(fault) => {
+                        return Ok(Err(flow::not_shown(&plan, fault, &mut state.exchange)));
+                    }
+                }
+                // The client has had its own time.
+                due = Instant::now() + ASKING_MAX;
+            }
+            Err(fault) => return Ok(Err(fault)),
+        }
         let clause = flow::asking(&plan, &state.exchange);
         let metered = gateway.telemetry.asks(clause);
         let ends = peer::ends(session, &state.exchange);
         let outside = Outside::new(Transport::Http(&gateway.calls), &*plan)
             .about(state.exchange.unix_millis, ends);
-        let bodiless = !state.exchange.framing.has_body();
+        let has_all = !state.exchange.framing.has_body() || state.exchange.body.is_some();
         let asked = flow::inquire(&plan, &head, &mut state.exchange, &outside);
         let next = tokio::select! {
             biased;
             next = timeout_at(due, asked) => next.unwrap_or(Err(Fault::AuthUnavailable)),
             // Nobody waits for the answer any more: whoever is asked hears no more of it.
-            _ = session.as_downstream_mut().read_body_or_idle(true), if bodiless => return Err(gone()),
+            _ = session.as_downstream_mut().read_body_or_idle(true), if has_all => return Err(gone()),
         };
         metered.ended(match &next {
             Ok(Next::Upstream | Next::Call | Next::Ask) => AskResult::Passed,

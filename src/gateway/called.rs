@@ -71,7 +71,8 @@ pub(super) async fn serve(
         total: None,
         ..Timeouts::default()
     });
-    let body = match read(session, state).await? {
+    let (longest, _) = flow::whole_max(&state.exchange);
+    let body = match read(session, state, longest).await? {
         Ok(body) => body,
         Err(fault) => return answer::fault(session, state, fault).await,
     };
@@ -169,12 +170,19 @@ pub(super) fn gone() -> Box<Error> {
     error
 }
 
-/// Reads the body of the request, as far as the route takes it.
-async fn read(session: &mut Session, state: &mut State) -> Result<Result<Bytes, Fault>> {
+/// Reads the body of the request, up to this length, unless it was read before.
+pub(super) async fn read(
+    session: &mut Session,
+    state: &mut State,
+    longest: u64,
+) -> Result<Result<Bytes, Fault>> {
     if !state.exchange.framing.has_body() {
         return Ok(Ok(Bytes::new()));
     }
-    let (longest, _) = flow::whole_max(&state.exchange);
+    if let Some(body) = &state.exchange.body {
+        state.signals.watch.sent();
+        return Ok(Ok(body.clone()));
+    }
     let length = state.exchange.framing.content_length;
     if length.is_some_and(|length| length > longest) {
         return Ok(Err(Fault::BodyTooLarge));

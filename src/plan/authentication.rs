@@ -12,6 +12,7 @@ use crate::link::Names;
 use crate::policy::Specs;
 use crate::policy::auth::{
     Authenticator, Consumers, Means, References, RefusedAuthenticator, Register, Revoked,
+    UsagePlans,
 };
 use crate::store::{Store, StoreSpec};
 use crate::telemetry::Telemetry;
@@ -28,7 +29,7 @@ pub struct Authentication {
 impl Authentication {
     /// Compiles both; mistakes are reported.
     pub(super) fn compile(document: &Document, names: &Names, problems: &mut Problems) -> Self {
-        let mut consumers = Consumers::default();
+        let mut consumers = Consumers::of_plans(usage_plans(document, problems));
         for item in &document.consumers {
             consumers.add(&item.name, &item.spec, &item.place, problems);
         }
@@ -87,6 +88,21 @@ impl Authentication {
         let ours = self.authenticators.iter().flat_map(|it| it.secret_names());
         written.chain(ours).collect()
     }
+}
+
+/// What consumers may have.
+fn usage_plans(document: &Document, problems: &mut Problems) -> UsagePlans {
+    let routes = document.routes.iter().map(|route| route.name.as_str());
+    let refused = document.refused.routes.iter().map(String::as_str);
+    let routes: Vec<&str> = routes.chain(refused).collect();
+    let mut plans = UsagePlans::default();
+    for item in &document.usage_plans {
+        plans.add((&item.name, &item.spec), &item.place, &routes, problems);
+    }
+    for name in &document.refused.usage_plans {
+        plans.refuse(name);
+    }
+    plans
 }
 
 /// A rule that wants the word of somebody who is not there holds for nobody.

@@ -237,7 +237,13 @@ impl Plan {
             };
             let hedges = retries.is_some_and(|retries| retries.hedge_after().is_some());
             let clauses = route.chain.called_by().iter().copied();
-            let clauses: Vec<_> = clauses.chain(hedges.then_some(HEDGING)).collect();
+            let shows = route.chain.shows_body();
+            let shows = shows.filter(|clause| !route.chain.called_by().contains(clause));
+            let clauses: Vec<_> = shows
+                .into_iter()
+                .chain(clauses)
+                .chain(hedges.then_some(HEDGING))
+                .collect();
             let known = called.iter().any(|(name, _)| **name == *route.name);
             if !clauses.is_empty() && !known {
                 called.push((&route.name, clauses));

@@ -18,6 +18,8 @@ pub struct Chain {
     on_response: bool,
     /// The clauses that need whole bodies.
     called_by: Box<[&'static str]>,
+    /// The one that shows bodies of requests to whoever it asks.
+    shows_body: Option<usize>,
     /// Which of them says when requests are sent again.
     retries: Option<usize>,
     /// Which of them says what comes where the upstream fails.
@@ -46,6 +48,7 @@ impl Chain {
         let on_response = policies.iter().any(Policy::on_response_wanted);
         let retries = policies.iter().position(|it| it.retries().is_some());
         let fallback = policies.iter().position(|it| it.fallback().is_some());
+        let shows_body = policies.iter().position(Policy::shows_body);
         let called_by: Vec<&'static str> = [
             ("auth", policies.iter().any(Policy::wants_body)),
             (
@@ -66,6 +69,7 @@ impl Chain {
             on_request,
             on_response,
             called_by: called_by.into(),
+            shows_body,
             retries,
             fallback,
         }
@@ -157,6 +161,18 @@ impl Chain {
         self.name(usize::from(ex.asking)).unwrap_or("policy")
     }
 
+    /// The longest body that whoever is about to be asked can be shown; none = it is asked without.
+    #[must_use]
+    pub fn shown_max(&self, head: &RequestHead, ex: &Exchange) -> Option<u64> {
+        let policy = self.policies.get(usize::from(ex.asking))?;
+        policy.shown_max(head, ex)
+    }
+
+    /// Notes that the request is refused because of its body, before the policy could ask.
+    pub fn refuse_unasked(&self, fault: Fault, ex: &mut Exchange) {
+        note(ex.asking, &Err(fault), ex);
+    }
+
     /// Lets every policy change the upstream's answer.
     pub fn response(&self, head: &RequestHead, answer: &mut ResponseHead, ex: &mut Exchange) {
         if self.on_response {
@@ -179,6 +195,12 @@ impl Chain {
     #[must_use]
     pub fn called_by(&self) -> &[&'static str] {
         &self.called_by
+    }
+
+    /// The clause that shows bodies of requests to whoever it asks: a request that has one is called.
+    #[must_use]
+    pub fn shows_body(&self) -> Option<&'static str> {
+        self.name(self.shows_body?)
     }
 
     /// What changes in the body of a request.

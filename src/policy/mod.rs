@@ -89,6 +89,16 @@ pub trait Hooks: Send + Sync {
         false
     }
 
+    /// Whether it shows bodies of requests to whoever it asks.
+    fn shows_body(&self) -> bool {
+        false
+    }
+
+    /// The longest body that it can show whoever it is about to ask; none = it asks without.
+    fn shown_max(&self, _head: &RequestHead, _ex: &Exchange) -> Option<u64> {
+        None
+    }
+
     /// What it changes in the body of a request; whole bodies are read for it.
     fn request_body(&self) -> Option<&BodyChanges> {
         None
@@ -238,6 +248,12 @@ macro_rules! policies {
             }
             fn wants_body(&self) -> bool {
                 match self { $(Self::$Kind(policy) => policy.wants_body(),)* }
+            }
+            fn shows_body(&self) -> bool {
+                match self { $(Self::$Kind(policy) => policy.shows_body(),)* }
+            }
+            fn shown_max(&self, head: &RequestHead, ex: &Exchange) -> Option<u64> {
+                match self { $(Self::$Kind(policy) => policy.shown_max(head, ex),)* }
             }
             fn request_body(&self) -> Option<&BodyChanges> {
                 match self { $(Self::$Kind(policy) => policy.request_body(),)* }

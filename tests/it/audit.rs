@@ -115,6 +115,12 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             "{auth}authenticators: {{ {u}, {v} }}\nconsumers: {{ acme: {{ identify: {{ claim: azp, equals: w{rule} }} }} }}\n"
         )
     };
+    let planned = |acme: &str| {
+        let auth = route("auth: [u]");
+        format!(
+            "{auth}authenticators: {{ u: {{ api_key: {{}} }} }}\nplans: {{ gold: {{ routes: [a] }} }}\nconsumers: {{ acme: {acme} }}\n"
+        )
+    };
     let issuer =
         |url: &str| authenticator(&format!("jwt: {{ audiences: [a], issuer: \"{url}\" }}"));
     let asked = |url: &str, secret: &str| {
@@ -343,6 +349,7 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             "{ claim: azp",
             two_issuers(", authenticator: u"),
         ),
+        ("A024", planned("{}"), "{} }", planned("{ plan: gold }")),
         (
             "A020",
             listen("address: \"127.0.0.1:8080\", limits: { connections_per_ip: 10001 }"),

@@ -67,6 +67,7 @@ examples! {
     listeners,
     log,
     maintenance,
+    plans,
     proxy_protocol,
     redirect,
     request,
@@ -619,6 +620,30 @@ mod exercises {
         }
     }
 
+    pub(super) fn plans(example: Example) {
+        let app = named("app");
+        let gateway = example.target(3001, &app).start();
+        for (target, key, status, plan) in [
+            ("/menus", "", 200, "free"),
+            ("/menus", "key-of-courier", 200, "free"),
+            ("/orders/7", "key-of-courier", 403, ""),
+            ("/orders/7", "key-of-acme", 200, "gold"),
+        ] {
+            let shown = [("X-Api-Key", key), ("X-Plan", "forged")];
+            let shown = if key.is_empty() {
+                &shown[1..]
+            } else {
+                &shown[..]
+            };
+            let before = app.count();
+            ask(&gateway, target, shown).expect(status);
+            assert_eq!(app.count() - before, u64::from(status == 200), "{target}");
+            if status == 200 {
+                assert_eq!(app.last().header("x-plan"), Some(plan), "{target}");
+            }
+        }
+    }
+
     pub(super) fn credentials(example: Example) {
         let app = named("app");
         let given = serde_json::json!({ "access_token": "t", "token_type": "bearer" });
@@ -680,6 +705,13 @@ mod exercises {
             assert_eq!(app.count() - before, u64::from(status == 200), "{target}");
             assert_eq!(app.last().header("x-user-id"), Some("user-7"), "{target}");
         }
+        let before = app.count();
+        for (bytes, status) in [(1024, 503), (1025, 413)] {
+            let mut client = gateway.client();
+            let answer = client.request("POST", "/machines/1", &[], &vec![b'x'; bytes]);
+            assert_eq!(answer.status, status, "{bytes}");
+        }
+        assert_eq!(app.count(), before);
     }
 
     pub(super) fn signatures(example: Example) {

@@ -64,4 +64,5 @@ mod telemetry;
 mod tls;
 mod tokens;
 mod upstream_tls;
+mod usage_plans;
 mod websocket;

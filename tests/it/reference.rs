@@ -180,7 +180,13 @@ fn close_gaps(document: &mut Json) {
             || route.get("respond").is_some()
     });
     let names: Vec<Json> = routes.iter().map(|route| route["name"].clone()).collect();
-    for route in routes {
+    // What a plan lets its consumers call is there, too.
+    for plan in document["plans"].as_object_mut().unwrap().values_mut() {
+        if let Some(called) = plan.get_mut("routes").and_then(Json::as_array_mut) {
+            called.retain(|name| names.contains(name));
+        }
+    }
+    for route in document["routes"].as_array_mut().unwrap() {
         if let Some(Json::Object(lifecycle)) = route.get_mut("lifecycle") {
             let gone = lifecycle
                 .get("successor")

@@ -47,6 +47,17 @@ impl Findings<'_> {
         }
     }
 
+    /// Who has no plan may call what those with one may not.
+    pub(super) fn unplanned(&mut self) {
+        let document = &self.loaded.document;
+        if !document.usage_plans.iter().any(|it| it.spec.names_routes()) {
+            return;
+        }
+        for item in document.consumers.iter().filter(|it| !it.spec.has_plan()) {
+            self.add("A024", &item.place, format!("`{}` has no plan", item.name));
+        }
+    }
+
     /// Whoever stands between may give keys of its own, or say that any token holds.
     pub(super) fn authenticators(&mut self) {
         for item in &self.loaded.document.authenticators {

@@ -200,6 +200,12 @@ pub const RULES: &[Rule] = &[
         "whoever vouches for a consumer is named",
         "write `authenticator: NAME` beside it: else whoever gets that name of another one is taken for this consumer",
     ),
+    rule(
+        "A024",
+        Risk::Low,
+        "where plans say which routes may be called, every consumer has one",
+        "give it a `plan`: without one every route that trusts its credential is open to it",
+    ),
 ];
 
 /// One place where a rule is broken.

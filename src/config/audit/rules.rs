@@ -76,6 +76,7 @@ impl Findings<'_> {
         self.targets();
         self.authenticators();
         self.vouching();
+        self.unplanned();
         self.shared_secrets();
         self.stores();
         self.admin();

@@ -161,9 +161,9 @@ const REFUSED: &[(&str, ErrorKind, &str, &str)] = &[
         "it is known when the answer has come",
     ),
     (
-        "consumer.plan == 'x'",
+        "client.country == 'x'",
         NotInThisVersion,
-        "consumer.plan",
+        "client.country",
         "",
     ),
     ("steps.a == 'x'", NotInThisVersion, "steps.a", ""),

@@ -182,7 +182,6 @@ fn a_name_that_cannot_exist_is_refused_at_its_place() {
             1..16,
             "it is known when the answer has come",
         ),
-        ("{consumer.plan}", NotInThisVersion, 1..14, ""),
         ("{client.country}", NotInThisVersion, 1..15, ""),
         ("{request.body.a.b}", NotInThisVersion, 1..17, ""),
         ("{steps.user.name}", NotInThisVersion, 1..16, ""),

@@ -355,6 +355,20 @@ impl Authenticator {
         matches!(&self.kind, Kind::Signature(kind) if kind.covers_body())
     }
 
+    /// The longest body that it can show whoever it asks; none = it shows none.
+    pub(super) fn shown_max(&self) -> Option<u64> {
+        match &self.kind {
+            Kind::ExtAuthz(kind) => kind.shown_max(),
+            Kind::ApiKey(_)
+            | Kind::Basic(_)
+            | Kind::ClientCert(_)
+            | Kind::Jwt(_)
+            | Kind::Introspection(_)
+            | Kind::Forward(_)
+            | Kind::Signature(_) => None,
+        }
+    }
+
     /// The signature that it wants, as `Accept-Signature` says it.
     pub(super) fn wanted_signature(&self) -> Option<&HeaderValue> {
         match &self.kind {

@@ -12,6 +12,7 @@ use super::finding::Finding;
 use super::register::Register;
 use super::revoked::Revoked;
 use super::rules::{Identify, Proof, Rules};
+use super::usage_plan::UsagePlans;
 use crate::base::digest::Digest;
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::units::Date;
@@ -27,6 +28,9 @@ const NOTED_EVERY: i64 = 1_000;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsumerSpec {
+    /// Its plan, one of `plans`. Default: none, and every route that trusts its credential is open to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    plan: Option<String>,
     /// The groups it is in, by which routes may let it in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     groups: Vec<String>,
@@ -112,6 +116,7 @@ impl Key {
 /// Everybody who is known.
 #[derive(Debug, Default)]
 pub struct Consumers {
+    plans: UsagePlans,
     by_name: HashMap<Box<str>, Arc<Consumer>>,
     by_key: HashMap<Digest, Key>,
     rules: Rules,
@@ -120,6 +125,12 @@ pub struct Consumers {
 }
 
 impl ConsumerSpec {
+    /// Whether it has a plan.
+    #[must_use]
+    pub const fn has_plan(&self) -> bool {
+        self.plan.is_some()
+    }
+
     /// What its rules take anybody's word for, each with its place, where `place` is its own.
     pub fn anybodys(&self, place: &Place) -> Vec<(Place, Proof)> {
         let rules = self.identify.0.iter().enumerate();
@@ -141,10 +152,27 @@ impl ConsumerSpec {
 }
 
 impl Consumers {
+    /// Nobody yet, with the plans that they may have.
+    #[must_use]
+    pub fn of_plans(plans: UsagePlans) -> Self {
+        Self {
+            plans,
+            ..Self::default()
+        }
+    }
+
+    /// The plans that they may have.
+    pub(super) const fn plans(&self) -> &UsagePlans {
+        &self.plans
+    }
+
     /// Adds the consumer `name`, which stands at `place`; mistakes are reported.
     pub fn add(&mut self, name: &str, spec: &ConsumerSpec, place: &Place, problems: &mut Problems) {
+        let plan = spec.plan.as_deref();
+        let plan = plan.and_then(|plan| self.plans.of_consumer(plan, place.key("plan"), problems));
         let consumer = Arc::new(Consumer {
             name: name.into(),
+            plan,
             groups: spec
                 .groups
                 .iter()

@@ -44,6 +44,8 @@ pub(super) struct Decisions {
     /// In milliseconds.
     ttl: i64,
     key: Box<[KeyPart]>,
+    /// Whether requests are alike only with the same body.
+    by_body: bool,
     kept: Cache<Kept>,
     flights: Flights<Finding>,
 }
@@ -87,6 +89,7 @@ impl CacheSpec {
         Decisions {
             ttl: i64::try_from(self.ttl.duration().as_millis()).unwrap_or(0),
             key: self.key.0.iter().cloned().collect(),
+            by_body: false,
             kept: Cache::default(),
             flights: Flights::default(),
         }
@@ -94,6 +97,12 @@ impl CacheSpec {
 }
 
 impl Decisions {
+    /// The same for somebody who is shown the body: what is said of one holds for no other.
+    pub(super) fn by_body(mut self) -> Self {
+        self.by_body = true;
+        self
+    }
+
     /// What is known already.
     pub(super) fn look(&self, head: &RequestHead, ex: &Exchange) -> Finding {
         let Some(digest) = self.digest(head, ex) else {
@@ -142,8 +151,8 @@ impl Decisions {
         self.flights.join(digest, asked).await.unwrap_or(BUSY)
     }
 
-    /// What the request has of the key; nothing where it has nothing of it. Each part counts with its length, so that no two
-    /// requests are taken for one.
+    /// What the request has of the key; nothing where it has nothing of it, or where its body is not read yet. Each part counts
+    /// with its length, so that no two requests are taken for one.
     fn digest(&self, head: &RequestHead, ex: &Exchange) -> Option<Digest> {
         let facts = Facts::of(head, ex);
         let mut whole = Vec::new();
@@ -156,6 +165,13 @@ impl Decisions {
                 whole.extend_from_slice(&(line.len() as u64).to_be_bytes());
                 whole.extend_from_slice(&line);
             }
+        }
+        if self.by_body {
+            let body = match &ex.body {
+                None if ex.framing.has_body() => return None,
+                body => body.as_deref().unwrap_or_default(),
+            };
+            whole.extend_from_slice(&Digest::of(body).bytes());
         }
         any.then(|| Digest::of(&whole))
     }
@@ -179,9 +195,11 @@ fn lines(part: &KeyPart, head: &RequestHead, facts: &Facts<'_>) -> Vec<Vec<u8>> 
         KeyPart::Query(name) => Carrier::Query(name.clone()).every(head),
         KeyPart::Cookie(name) => Carrier::Cookie(name.clone()).every(head),
         // Refused when the config is compiled.
-        KeyPart::Consumer | KeyPart::Credential | KeyPart::Claim(_) | KeyPart::Param(_) => {
-            Vec::new()
-        }
+        KeyPart::Consumer
+        | KeyPart::Credential
+        | KeyPart::Plan
+        | KeyPart::Claim(_)
+        | KeyPart::Param(_) => Vec::new(),
     }
 }
 

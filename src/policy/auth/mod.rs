@@ -18,6 +18,7 @@ mod register;
 mod revoked;
 mod rules;
 mod signature;
+mod usage_plan;
 mod vouching;
 
 use std::borrow::Cow;
@@ -36,12 +37,14 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
+pub use usage_plan::{UsagePlanSpec, UsagePlans};
 
 use self::carrier::{Carrier, Shown};
 use self::finding::{Finding, Outcome, Tally, Wanted};
 use super::fallback::UpstreamNamed;
 use super::{Asked, Env, Hooks, Stage};
 use crate::base::problem::{Place, Problem, Problems, suggest};
+use crate::base::units::ByteSize;
 use crate::call::Outside;
 use crate::exchange::{Edit, Exchange, Fault, Identity, Mode, Reply, RequestHead, Verdict};
 use crate::link::Names;
@@ -52,6 +55,7 @@ const ACCEPT_SIGNATURE: HeaderName = HeaderName::from_static("accept-signature")
 
 /// Why somebody is not let in whose credential holds.
 const SUSPENDED: &str = "the consumer is suspended";
+const NOT_PLANNED: &str = "the route is not in the consumer's plan";
 
 /// Who may call. A list of names is short for `any`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -138,6 +142,8 @@ pub struct Auth {
     anonymous: Option<Arc<Identity>>,
     /// Who says whether somebody known is let in.
     consumers: Arc<Consumers>,
+    /// Which plans have this route, by their numbers; empty = all have.
+    planned: Box<[bool]>,
     /// What the upstream does not get.
     removed: Box<[Carrier]>,
     /// What it gets from whoever is asked only.
@@ -185,6 +191,9 @@ impl Spec {
             removed.extend(carriers.filter(|_| !self.forward_credential).cloned());
         }
         removed.dedup();
+        let consumers = env.names.get::<Arc<Consumers>>("").cloned();
+        let consumers = consumers.unwrap_or_default();
+        let planned = consumers.plans().of_route(&env.route.name);
         let kept = methods.iter().flat_map(|method| method.keeps());
         let kept = kept.cloned().collect();
         // Without one that could be asked, nobody may come in.
@@ -192,11 +201,8 @@ impl Spec {
             wanted,
             methods: methods.into(),
             anonymous,
-            consumers: env
-                .names
-                .get::<Arc<Consumers>>("")
-                .cloned()
-                .unwrap_or_default(),
+            consumers,
+            planned,
             removed: removed.into(),
             kept,
         })
@@ -303,7 +309,8 @@ impl Auth {
 
     /// Lets somebody in who is known, unless they are suspended, or nobody can say whether they are.
     fn admit(&self, identity: Arc<Identity>, ex: &mut Exchange) -> Result<(), Fault> {
-        match self.consumers.bars(&identity, ex) {
+        let unplanned = || self.unplanned(&identity);
+        match self.consumers.bars(&identity, ex).or_else(unplanned) {
             None => {
                 ex.identity = Some(identity);
                 Ok(())
@@ -313,6 +320,13 @@ impl Auth {
                 Err(fault)
             }
         }
+    }
+
+    /// What keeps out whose plan does not have this route.
+    fn unplanned(&self, identity: &Identity) -> Option<(&'static str, Fault)> {
+        let plan = identity.consumer.as_ref()?.plan.as_ref()?;
+        let planned = self.planned.is_empty() || self.planned.get(plan.number) == Some(&true);
+        (!planned).then_some((NOT_PLANNED, Fault::Forbidden))
     }
 
     /// Whether the caller is known by a signature over a digest of the body, which then has to be looked at.
@@ -408,13 +422,28 @@ impl Hooks for Auth {
         self.methods.iter().any(|method| method.covers_body())
     }
 
+    fn shows_body(&self) -> bool {
+        self.methods.iter().any(|it| it.shown_max().is_some())
+    }
+
+    fn shown_max(&self, head: &RequestHead, ex: &Exchange) -> Option<u64> {
+        let asking = |method: &&Arc<Authenticator>| matches!(method.look(head, ex), Finding::Ask);
+        // Whoever is shown less than there is would decide about what it did not see: the shortest counts.
+        let shows = self.methods.iter().filter(|it| it.shown_max().is_some());
+        shows.filter(asking).filter_map(|it| it.shown_max()).min()
+    }
+
     fn explain(&self, ex: &Exchange) -> Option<String> {
         let Some(identity) = &ex.identity else {
             if let Some(why) = ex.refusal {
                 return Some(why.to_owned());
             }
             let names: Vec<&str> = self.methods.iter().map(|method| method.name()).collect();
-            return Some(format!("asks {}", names.join(", ")));
+            let shown = self.methods.iter().filter_map(|it| it.shown_max()).min();
+            let shown = shown.map_or_else(String::new, |max| {
+                format!(", shows bodies of up to {}", ByteSize::from_bytes(max))
+            });
+            return Some(format!("asks {}{shown}", names.join(", ")));
         };
         let mut told = match &*identity.authenticator {
             "" => identity.method.to_owned(),
@@ -425,6 +454,9 @@ impl Hooks for Auth {
         }
         if let Some(consumer) = &identity.consumer {
             told.push_str(&format!(", consumer {}", consumer.name));
+            if let Some(plan) = &consumer.plan {
+                told.push_str(&format!(" (plan {})", plan.name));
+            }
         }
         Some(told)
     }

@@ -139,6 +139,7 @@ fn check_value(env: &mut Env<'_>, place: &Place, template: &Template) {
         | Name::AuthSub
         | Name::Claim(_)
         | Name::ConsumerName
+        | Name::ConsumerPlan
         | Name::ConsumerGroups
         | Name::ResponseStatus => None,
     });

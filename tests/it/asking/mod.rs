@@ -8,6 +8,7 @@
 )]
 
 mod obeyed;
+mod shown;
 
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -669,7 +670,11 @@ fn a_service_is_asked_as_envoy_asks_it_and_its_word_is_done() {
     let denied = ask(&gateway, "/deny", &[]).expect(401);
     assert_eq!(denied.text(), "who?");
     assert_eq!(denied.header("www-authenticate"), Some("Token"));
-    ask(&gateway, "/deny-plainly", &[]).expect(403);
+    let plain = ask(&gateway, "/deny-plainly", &[]).expect(403);
+    for refusal in [denied, plain] {
+        assert_eq!(refusal.headers_all("cache-control"), ["no-store"]);
+    }
+    assert_eq!(http["rawBody"], Json::Null);
     assert_eq!(origin.count(), 2);
 }
 

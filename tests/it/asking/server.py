@@ -44,6 +44,8 @@ def check(asked, context):
         said = auth.CheckResponse(status=status_pb2.Status(code=7))
     elif path == "/deny-with-200":
         said = deny(200, body="fine")
+    elif path.startswith("/by-body"):
+        said = deny(403, body='{"status":403}') if b"evil" in asked.attributes.request.http.raw_body else allow()
     elif path == "/slow":
         # Until whoever asked has gone.
         gone = threading.Event()

@@ -4,6 +4,8 @@
     reason = "a test stops at the first thing that is not as expected"
 )]
 
+mod metadata;
+
 use std::net::SocketAddr;
 use std::process::Command;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HOST, TE};
 use http::{HeaderName, HeaderValue, Method, StatusCode, Version};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -19,7 +19,7 @@ use super::decisions::{CacheSpec, Decisions};
 use super::finding::{Finding, Vouched};
 use super::vouching::{EDITS_MAX, may_be_written};
 use crate::base::problem::{Place, Problem, Problems};
-use crate::base::units::Span;
+use crate::base::units::{ByteSize, Span};
 use crate::call::{Answer, Outside, Request};
 use crate::exchange::{Edit, Exchange, Facts, Headers as _, Identity, Reply, RequestHead};
 use crate::exchange::{grpc_status, is_ours};
@@ -31,17 +31,26 @@ const CHECK: &[u8] = b"/envoy.service.auth.v3.Authorization/Check";
 /// A longer answer is none.
 const ANSWER_BYTES_MAX: u64 = 64 * 1024;
 const TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// No longer body is shown: it goes twice, as bytes and as text, and servers of gRPC take 4 MiB where nobody says otherwise.
+const BODY_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Says whether the body that is shown is cut; here it never is.
+const PARTIAL: &str = "x-envoy-auth-partial-body";
 
 const UNCLEAR: Finding = Finding::Unavailable("whoever decides gave no clear answer");
 
-/// A service that decides about each request, as Envoy's `ext_authz` asks it, without the request's body. What it says of
-/// headers is done, but for those that frame a message or that the gateway writes itself. Without a clear answer in time
-/// nobody comes in: 503.
+/// A service that decides about each request, as Envoy's `ext_authz` asks it. What it says of headers is done, but for those that
+/// frame a message or that the gateway writes itself. Without a clear answer in time nobody comes in: 503.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
     /// The upstream that is asked; its targets speak HTTP/2.
     pub(super) upstream: String,
+    /// Shows it the request's body, up to this size, from `1B` to `1MiB`, in `raw_body` and, as text, in `body`. A longer body gets
+    /// 413, and a call of gRPC 415: nobody decides about what was not seen. A request with a body is then read as a whole, and
+    /// so is its answer. Default: it is shown none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    body: Option<ByteSize>,
     /// How long an answer may take in all, up to `10s`. Default `200ms`.
     #[serde(default = "in_time")]
     timeout: Span,
@@ -58,6 +67,8 @@ const fn in_time() -> Span {
 #[derive(Debug)]
 pub(super) struct ExtAuthz {
     upstream: Arc<Upstream>,
+    /// The longest body that is shown, in bytes; none = none is.
+    shown_max: Option<u64>,
     timeout: Duration,
     cache: Option<Decisions>,
 }
@@ -87,10 +98,21 @@ impl Spec {
             let problem = Problem::error("E030", place.key("timeout"), "no time to answer in");
             problems.push(problem.hint("`1ms` to `10s`"));
         }
+        let shown_max = self.body.map(ByteSize::bytes);
+        if shown_max.is_some_and(|max| !(1..=BODY_BYTES_MAX).contains(&max)) {
+            let what = "no size of a body that could be shown";
+            let problem = Problem::error("E030", place.key("body"), what);
+            problems.push(problem.hint("`1B` to `1MiB`; without `body` it is shown none"));
+        }
         let cache = self.cache.as_ref();
         let cache = cache.map(|cache| cache.compile(&place.key("cache"), problems));
+        let cache = match shown_max {
+            Some(_) => cache.map(Decisions::by_body),
+            None => cache,
+        };
         Some(ExtAuthz {
             upstream: upstream?,
+            shown_max,
             timeout,
             cache,
         })
@@ -111,6 +133,11 @@ struct Said {
 impl ExtAuthz {
     /// The credential that most decide by.
     pub(super) const CARRIER: Carrier = Carrier::Authorization(&[]);
+
+    /// The longest body that is shown; none = none is.
+    pub(super) const fn shown_max(&self) -> Option<u64> {
+        self.shown_max
+    }
 
     /// What it said before.
     pub(super) fn look(&self, head: &RequestHead, ex: &Exchange, known: &Consumers) -> Finding {
@@ -159,14 +186,21 @@ impl ExtAuthz {
             &HeaderName::from_static("grpc-timeout"),
             HeaderValue::try_from(timeout).ok()?,
         );
-        let message = Message::default().message(1, &attributes(head, ex));
+        let shown = match (self.shown_max, &ex.body) {
+            (None, _) => None,
+            // It was not read: nobody decides about what was not seen.
+            (Some(_), None) if ex.framing.has_body() => return None,
+            (Some(max), Some(body)) if body.len() as u64 > max => return None,
+            (Some(_), body) => Some(body.as_deref().unwrap_or_default()),
+        };
+        let message = Message::default().message(1, &attributes(head, ex, shown));
         let body = Bytes::from(message.framed());
         Some(Request { head: asked, body })
     }
 }
 
-/// `AttributeContext`: who asks, and for what.
-fn attributes(head: &RequestHead, ex: &Exchange) -> Message {
+/// `AttributeContext`: who asks, and for what, with the body where it is shown.
+fn attributes(head: &RequestHead, ex: &Exchange, shown: Option<&[u8]>) -> Message {
     let facts = Facts::of(head, ex);
     let mut source = Message::default();
     if let Some(ip) = facts.client_ip() {
@@ -185,9 +219,23 @@ fn attributes(head: &RequestHead, ex: &Exchange) -> Message {
         .number(1, millis / 1000)
         .number(2, millis % 1000 * 1_000_000);
     let request = Message::default().message(1, &time);
-    let request = request.message(2, &http_request(head, ex, &facts));
+    let mut http = http_request(head, ex, &facts);
+    if let Some(body) = shown {
+        http = show(http, body);
+    }
+    let request = request.message(2, &http);
     let attributes = Message::default();
     attributes.message(1, &source).message(4, &request)
+}
+
+/// The whole body, as bytes and as text: services read the one or the other. What is no text there is in the bytes only.
+fn show(http: Message, body: &[u8]) -> Message {
+    let http = http.entry(3, PARTIAL, "false");
+    if body.is_empty() {
+        return http;
+    }
+    let text = String::from_utf8_lossy(body);
+    http.text(11, &text).bytes(12, body)
 }
 
 /// `AttributeContext.HttpRequest`. What a client writes that only a gateway may is not among its headers.
@@ -200,9 +248,10 @@ fn http_request(head: &RequestHead, ex: &Exchange, facts: &Facts<'_>) -> Message
     let client = facts.client_ip().map(|ip| ip.to_string());
     let length = head.headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    let length = ex.body.as_ref().map(|body| body.len() as u64).or(length);
     let mut message = Message::default().text(1, ex.id.text()).text(2, method);
     for name in head.headers.keys() {
-        if is_ours(name.as_str()) || name == HOST {
+        if is_ours(name.as_str()) || name == HOST || name == PARTIAL {
             continue;
         }
         let lines = head.headers.get_all(name).iter();
@@ -250,7 +299,12 @@ fn read(answer: &Answer, (name, known): (&Arc<str>, &Consumers)) -> Finding {
     if said.code != 0 {
         // As Envoy has it, where the refusal names no status.
         let plain = || Reply::empty(StatusCode::FORBIDDEN);
-        return Finding::Answered(Arc::new(said.denied.unwrap_or_else(plain)));
+        let mut denied = said.denied.unwrap_or_else(plain);
+        // It is about this caller.
+        denied.headers.retain(|(name, _)| name != CACHE_CONTROL);
+        let no_store = HeaderValue::from_static("no-store");
+        denied.headers.push((CACHE_CONTROL, no_store));
+        return Finding::Answered(Arc::new(denied));
     }
     let consumer = match known.of_claims(name, &said.claims) {
         Ok(consumer) => consumer,

@@ -44,6 +44,8 @@ pub(super) struct Ledger {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Kept {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) plan: Option<String>,
     pub(super) groups: Vec<String>,
     pub(super) created: Date,
 }
@@ -126,7 +128,9 @@ impl Ledger {
             let digest = Digest::parse(&key.sha256);
             digest.is_some_and(|digest| digest.short() == *id)
         });
-        let grouped = consumers.map(|(_, kept)| kept).all(groups);
+        let planned = |kept: &Kept| kept.plan.as_deref().is_none_or(is_name);
+        let kept = consumers.map(|(_, kept)| kept);
+        let grouped = kept.clone().all(groups) && kept.clone().all(planned);
         if full || !named || !grouped || !digests {
             return Err("it holds what nobody wrote here".to_owned());
         }
@@ -146,8 +150,9 @@ impl Ledger {
         configured: impl Fn(&str) -> Option<Configured>,
     ) -> Result<Done, NotDone> {
         let done = match wish {
-            CallerWish::NewConsumer { name, groups } => {
-                self.new_consumer(name, groups, order, configured(name))
+            CallerWish::NewConsumer { name, groups, plan } => {
+                let having = (groups.as_slice(), plan.as_deref());
+                self.new_consumer(name, having, order, configured(name))
             }
             CallerWish::NewKey { consumer, expires } => {
                 self.new_key(consumer, *expires, order, configured(consumer))
@@ -170,7 +175,7 @@ impl Ledger {
     fn new_consumer(
         &mut self,
         name: &str,
-        groups: &[String],
+        (groups, plan): (&[String], Option<&str>),
         order: Order<'_>,
         configured: Option<Configured>,
     ) -> Result<Done, NotDone> {
@@ -194,6 +199,7 @@ impl Ledger {
             return refused(format!("there are {CONSUMERS_MAX} consumers already"));
         }
         let kept = Kept {
+            plan: plan.map(str::to_owned),
             groups: groups.to_vec(),
             created: order.at,
         };
@@ -201,7 +207,7 @@ impl Ledger {
         self.suspended.remove(name);
         self.keys.retain(|_, key| key.consumer != name);
         self.consumers.insert(name.to_owned(), kept);
-        let told = json!({ "name": name, "groups": groups, "source": "store", "suspended": false });
+        let told = json!({ "name": name, "groups": groups, "plan": plan, "source": "store", "suspended": false });
         Ok(order.done("consumer made", name, None, told))
     }
 

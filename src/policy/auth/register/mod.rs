@@ -41,6 +41,7 @@ const TRIES_MAX: u32 = 8;
 const UNREADABLE: &str = "the store of consumers and keys cannot be read";
 const KEY_SUSPENDED: &str = "the key is suspended";
 const UNKNOWN: &str = "the key is not known";
+const NO_PLAN: &str = "the consumer's plan is not in the config";
 
 /// What is kept, as requests see it.
 pub struct Register {
@@ -76,6 +77,8 @@ struct Tables {
 
 /// A key that was made at run time.
 struct Held {
+    /// Its consumer's plan is not in the config.
+    unplanned: bool,
     key: Key,
     suspended: bool,
 }
@@ -93,8 +96,10 @@ impl Tables {
         let mut made: HashMap<&str, Arc<Consumer>> = HashMap::new();
         for (name, kept) in &ledger.consumers {
             let groups = kept.groups.iter().map(|group| group.as_str().into());
+            let plan = kept.plan.as_deref();
             let consumer = Consumer {
                 name: name.as_str().into(),
+                plan: plan.and_then(|plan| known.plans().by_name(plan)).cloned(),
                 groups: groups.collect(),
                 // That is looked up for each request.
                 ..Consumer::default()
@@ -106,7 +111,14 @@ impl Tables {
             let name = key.consumer.as_str();
             // What the config says of a name counts; where nobody has it any more, its keys are nobody's.
             let consumer = known.by_name(name).or_else(|| made.get(name))?;
+            // A plan that is not in the config any more says nothing of what its consumers may call: they may call nothing.
+            let kept = ledger
+                .consumers
+                .get(name)
+                .filter(|_| known.by_name(name).is_none());
+            let planned = kept.is_some_and(|kept| kept.plan.is_some());
             let held = Held {
+                unplanned: planned && consumer.plan.is_none(),
                 key: Key::new(&digest, consumer, key.expires),
                 suspended: key.suspended,
             };
@@ -327,6 +339,16 @@ impl Consumers {
         let none = "no store is set: add `keys: { store: NAME }` to the config";
         let register = self.register();
         let register = register.ok_or_else(|| NotDone::Refused(none.to_owned()))?;
+        if let CallerWish::NewConsumer {
+            plan: Some(plan), ..
+        } = wish
+            && self.plans().by_name(plan).is_none()
+        {
+            let plan = plan.escape_debug();
+            return Err(NotDone::Unknown(format!(
+                "unknown plan `{plan}`: add it to `plans` in the config"
+            )));
+        }
         let at = Date::from_unix_millis(clock.unix_millis());
         register.change(self, wish, Order { at, by }, clock).await
     }
@@ -341,6 +363,7 @@ impl Consumers {
         let found = register.with(ex.started, |tables| match tables.keys.get(digest) {
             None => Finding::Refused(UNKNOWN),
             Some(held) if held.suspended => Finding::Barred(KEY_SUSPENDED),
+            Some(held) if held.unplanned => Finding::Barred(NO_PLAN),
             Some(held) => held.key.look(ex, self),
         });
         found.unwrap_or_else(Finding::Unavailable)

@@ -55,13 +55,21 @@ impl Consumers {
             *keys.entry(&key.consumer).or_default() += 1;
         }
         let mut told: BTreeMap<&str, Json> = BTreeMap::new();
-        let line = |name: &str, groups: Json, source: &str, suspended: bool| {
+        let line = |(name, plan): (&str, Option<&str>),
+                    groups: Json,
+                    source: &str,
+                    suspended: bool| {
             let suspended = suspended || ledger.suspended.contains(name);
             let keys = keys.get(name).copied().unwrap_or_default();
-            json!({ "name": name, "source": source, "groups": groups, "keys": keys, "suspended": suspended })
+            json!({ "name": name, "source": source, "plan": plan, "groups": groups, "keys": keys, "suspended": suspended })
         };
         for (name, kept) in &ledger.consumers {
-            let mut kept_line = line(name, json!(kept.groups), "store", false);
+            let mut kept_line = line(
+                (name, kept.plan.as_deref()),
+                json!(kept.groups),
+                "store",
+                false,
+            );
             if let Some(line) = kept_line.as_object_mut() {
                 line.insert("created".to_owned(), json!(kept.created));
             }
@@ -70,7 +78,9 @@ impl Consumers {
         // What the config says of a name counts.
         for consumer in self.names().filter_map(|name| self.by_name(name)) {
             let groups: Vec<&str> = consumer.groups.iter().map(|group| &**group).collect();
-            let line = line(&consumer.name, json!(groups), "config", consumer.suspended);
+            let plan = consumer.plan.as_ref().map(|plan| &*plan.name);
+            let named = (&*consumer.name, plan);
+            let line = line(named, json!(groups), "config", consumer.suspended);
             told.insert(&consumer.name, line);
         }
         told.into_values().collect()

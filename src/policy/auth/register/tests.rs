@@ -36,6 +36,7 @@ fn new(name: &str) -> CallerWish {
     CallerWish::NewConsumer {
         name: name.to_owned(),
         groups: vec!["partners".to_owned()],
+        plan: None,
     }
 }
 
@@ -162,6 +163,7 @@ fn names_and_groups_that_say_something_else_are_refused() {
         let wish = CallerWish::NewConsumer {
             name: "acme".to_owned(),
             groups: vec![group.to_owned()],
+            plan: None,
         };
         assert!(
             matches!(apply(&mut ledger, &wish), Err(NotDone::Refused(_))),
