@@ -55,6 +55,11 @@ impl Remote {
         let Some(info) = url else {
             return Err(("this is no URL of a Redis".to_owned(), HINT));
         };
+        if spec.url.contains('#') {
+            // `#insecure` would have the certificate of whoever answers believed.
+            let hint = "take it out; a certificate is always verified";
+            return Err(("words behind `#` in the URL".to_owned(), hint));
+        }
         let settings = info.redis_settings().clone();
         if settings.password().is_some() {
             let hint = "write it as `password: { file: path }`";

@@ -238,6 +238,12 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             asked("https://id.example.com/i", "{ env: HOME }"),
         ),
         (
+            "A001",
+            asked("https://id.example.com/i?code=hush", "{ env: HOME }"),
+            "\"https://id.",
+            asked("https://id.example.com/i?code=${HOME}", "{ env: HOME }"),
+        ),
+        (
             "A008",
             top(&format!(
                 "admin: {{ address: \"0.0.0.0:9901\", tokens: [{{ sha256: {}, role: viewer }}] }}",

@@ -85,7 +85,8 @@ impl Findings<'_> {
 
     fn secrets(&mut self) {
         let loaded = self.loaded;
-        for private in veil::privates(&loaded.tree) {
+        let privates = veil::privates(&loaded.tree);
+        for private in privates.iter().filter(|it| it.is_written()) {
             let what = "a secret stands in the config".to_owned();
             self.add("A001", &private.place, what);
         }
