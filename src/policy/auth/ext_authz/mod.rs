@@ -88,7 +88,9 @@ impl Spec {
             problems.push(problem.hint("`1ms` to `10s`"));
         }
         let cache = self.cache.as_ref();
-        let cache = cache.map(|cache| cache.compile(&place.key("cache"), problems));
+        // All headers are sent; the others may be of no interest to it.
+        let sent = [ExtAuthz::CARRIER];
+        let cache = cache.map(|cache| cache.compile(&sent, &place.key("cache"), problems));
         Some(ExtAuthz {
             upstream: upstream?,
             timeout,
