@@ -200,6 +200,24 @@ pub const RULES: &[Rule] = &[
         "whoever vouches for a consumer is named",
         "write `authenticator: NAME` beside it: else whoever gets that name of another one is taken for this consumer",
     ),
+    rule(
+        "A024",
+        Risk::High,
+        "nobody else writes what the gateway keeps on disk",
+        "take the right away: `chmod o= FOLDER`",
+    ),
+    rule(
+        "A025",
+        Risk::Medium,
+        "what is asked of callers is held to",
+        "write `mode: enforce` once the log tells of no refusal that is wrong",
+    ),
+    rule(
+        "A026",
+        Risk::Medium,
+        "credentials are no part of URLs",
+        "let clients send it in a header: URLs stand in logs, histories and `Referer`",
+    ),
 ];
 
 /// One place where a rule is broken.
