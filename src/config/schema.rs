@@ -44,7 +44,7 @@ pub fn schema() -> Json {
             "authenticators": { "type": "object", "description": "Ways of finding out who is calling, by name.", "additionalProperties": sub::<AuthenticatorSpec>(&mut generator) },
             "consumers": { "type": "object", "description": "Who is known, by name.", "additionalProperties": sub::<ConsumerSpec>(&mut generator) },
             "stores": { "type": "object", "description": "Where something is kept that outlives the process, by name.", "additionalProperties": sub::<StoreSpec>(&mut generator) },
-            "keys": sub::<KeysSpec>(&mut generator),
+            "keys": { "anyOf": [sub::<KeysSpec>(&mut generator), { "const": "none" }] },
             "environments": { "type": "object", "description": "Routes served again at other hosts, by name.", "additionalProperties": sub::<Environment>(&mut generator) },
             "upstreams": { "type": "object", "description": "Where requests go, by name.", "additionalProperties": upstream },
             "routes": { "type": "array", "description": "Which requests are answered, and how.", "items": route },
