@@ -104,6 +104,14 @@ impl Tokens {
         &self.endpoint
     }
 
+    /// Host, port and path that are asked, for people: the query may hold a key.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let host = self.endpoint.authorities().next().unwrap_or_default();
+        let path = self.path.split('?').next().unwrap_or_default();
+        format!("{host}{path}")
+    }
+
     /// The path to ask for.
     #[must_use]
     pub fn path(&self) -> &str {
