@@ -322,6 +322,10 @@ fn tests_and_explain_show_the_ladder() {
         told["fallback"]["steps"],
         serde_json::json!(["upstream spare", "stale 5m", "respond"])
     );
+    // What must not be done twice goes elsewhere only where nobody got it.
+    let posted = run_cli(&["explain", "POST", "http://a.test/menu"], folder.path());
+    let spare = "else: upstream spare (where nobody got it so far), stale 5m, respond";
+    assert!(posted.stdout.contains(spare), "{}", posted.stdout);
     assert_eq!(told["circuit_breaker"]["state"], "closed");
     let line = run_cli(&["explain", "GET", "http://a.test/menu"], folder.path()).stdout;
     for part in [
