@@ -88,6 +88,14 @@ pub const CODES: &[(&str, &str)] = &[
         "W063",
         "a decision that is kept holds for requests that are alike only",
     ),
+    (
+        "W064",
+        "clauses about callers stand where somebody is known",
+    ),
+    (
+        "W065",
+        "certificates are looked at where they are asked for",
+    ),
 ];
 
 /// Where in the document something stands: the steps from the root to a node, e.g. `routes`, `3`, `upstream`.

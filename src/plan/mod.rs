@@ -5,6 +5,7 @@ mod addresses;
 mod admin;
 mod authentication;
 mod breakers;
+mod callers;
 mod certificates;
 mod clients;
 mod compile;
