@@ -105,17 +105,6 @@ impl Pages {
         self.busy_for
     }
 
-    /// The built-in answers.
-    #[must_use]
-    pub fn built_in() -> Self {
-        Self {
-            words: words(&Errors::default()),
-            type_base: TYPE_BASE.into(),
-            page: PAGE.into(),
-            busy_for: BUSY_FOR,
-        }
-    }
-
     /// The answer as a problem.
     #[must_use]
     pub fn problem(&self, fault: Fault, detail: Option<&str>, instance: &str) -> Page {
