@@ -14,6 +14,7 @@ mod entrance;
 mod environments;
 mod lists;
 mod matching;
+mod meters;
 mod pages;
 mod request_tests;
 mod routes;
