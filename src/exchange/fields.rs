@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::fault::Fault;
-use super::head::{Framing, HeadLimits, Next};
+use super::head::{After, Framing, HeadLimits};
 use crate::base::canon;
 
 /// What the header lines say, as far as it decides where the request ends and who reads it.
@@ -128,7 +128,7 @@ impl<'a> Lines<'a> {
             content_length,
             chunked: self.transfer_encoding.is_some(),
             expect_continue,
-            next: Next::Request,
+            next: After::Request,
         })
     }
 }

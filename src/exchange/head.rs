@@ -49,12 +49,12 @@ pub struct Framing {
     /// The client waits for `100 Continue`.
     pub expect_continue: bool,
     /// What may follow the request on its connection.
-    pub next: Next,
+    pub next: After,
 }
 
 /// What may follow a request on its connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Next {
+pub enum After {
     /// Another request.
     #[default]
     Request,
@@ -126,7 +126,7 @@ pub fn check(head: &[u8], limits: &HeadLimits) -> Result<(BytesMut, Framing), Fa
         && framing.content_length.is_none()
         && !matches!(request.method, "GET" | "HEAD");
     if unbounded || lines.upgrades {
-        framing.next = Next::Anything;
+        framing.next = After::Anything;
     }
     Ok((write(&request, &target, fields, &lines, &host), framing))
 }
