@@ -84,6 +84,18 @@ pub const CODES: &[(&str, &str)] = &[
     ("W060", "every authenticator is trusted by a route"),
     ("W061", "conditions quote parameters that the path has"),
     ("W062", "every store is used"),
+    (
+        "W063",
+        "a decision that is kept holds for requests that are alike only",
+    ),
+    (
+        "W064",
+        "clauses about callers stand where somebody is known",
+    ),
+    (
+        "W065",
+        "certificates are looked at where they are asked for",
+    ),
 ];
 
 /// Where in the document something stands: the steps from the root to a node, e.g. `routes`, `3`, `upstream`.

@@ -16,7 +16,7 @@ use super::{Answer, Failed, Http, Request, Terms};
 use crate::base::clock::SharedClock;
 use crate::base::digest::Digest;
 use crate::base::forwarded::Scheme;
-use crate::base::net::{TargetScheme, TargetUrl};
+use crate::base::net::{TargetScheme, TargetUrl, USER_IN_URL, user_of};
 use crate::base::problem::{Place, Problems};
 use crate::base::task::{Spawner, TaskGuard};
 use crate::exchange::{Exchange, Fault, RequestHead};
@@ -115,6 +115,9 @@ impl Remote {
         if !text.bytes().all(|byte| byte.is_ascii_graphic()) || text.contains('#') {
             return Err("not a URL that can be asked");
         }
+        if user_of(text).is_some() {
+            return Err(USER_IN_URL);
+        }
         let (scheme, rest) = text.split_once("://").ok_or("not a URL")?;
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         let (authority, target) = rest.split_at_checked(end).unwrap_or((rest, ""));
@@ -179,10 +182,11 @@ impl Remote {
         self.url.authority()
     }
 
-    /// Host, port and path, for people.
+    /// Host, port and path, for people: its query may hold a key.
     #[must_use]
     pub fn shown(&self) -> String {
-        format!("{}{}", self.authority(), self.target)
+        let path = self.target.split('?').next().unwrap_or_default();
+        format!("{}{path}", self.authority())
     }
 
     /// Whether it is the same place, asked in the same way.
@@ -411,6 +415,8 @@ mod tests {
             ("/a/b?c=d", "id.example.com")
         );
         assert!(found.is_tls() && !found.is_local());
+        // A query may hold a key.
+        assert_eq!(found.shown(), "id.example.com/a/b");
         let found = Remote::parse("http://127.0.0.1:8080?x").unwrap();
         assert_eq!(
             (&*found.target, &*found.authority()),
@@ -418,6 +424,8 @@ mod tests {
         );
         assert!(!found.is_tls() && found.is_local());
         assert!(Remote::parse("http://169.254.169.254/").unwrap().is_local());
+        let named = Remote::parse("https://a:b@id.example.com/").unwrap_err();
+        assert_eq!(named, USER_IN_URL);
         for wrong in [
             "",
             "id.example.com",

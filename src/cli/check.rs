@@ -4,9 +4,11 @@ use super::args::{CheckArgs, Format, Global};
 use super::{Exit, print, report, say};
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::base::problem::Severity;
+use crate::config::document::Document;
 use crate::config::source::{self, Environment};
 use crate::config::{self, Loaded};
 use crate::plan::{self, Plan};
+use crate::store::StoreSpec;
 
 /// Checks the config.
 pub(super) fn run(args: &CheckArgs, global: &Global) -> Exit {
@@ -36,7 +38,8 @@ pub(super) fn run(args: &CheckArgs, global: &Global) -> Exit {
             }
         });
         let called = plan.as_ref().map(called).unwrap_or_default();
-        let fetched = plan.as_ref().map(fetched).unwrap_or_default();
+        let fetched = plan.as_ref().map(|plan| fetched(plan, document));
+        let fetched = fetched.unwrap_or_default();
         let upstreams = plan.map_or(document.upstreams.len(), |plan| plan.upstreams.len());
         print(&format!(
             "  ok  syntax, references, expressions, {}{}, {}, {}\n{called}{fetched}",
@@ -76,9 +79,23 @@ fn called(plan: &Plan) -> String {
 }
 
 /// What is asked of others while the gateway runs: `check` asks nobody.
-fn fetched(plan: &Plan) -> String {
+fn fetched(plan: &Plan, document: &Document) -> String {
     let authenticators = plan.authentication.authenticators.iter();
-    let fetched: Vec<String> = authenticators.filter_map(|it| it.fetched()).collect();
+    let mut fetched: Vec<String> = authenticators.filter_map(|it| it.fetched()).collect();
+    let upstreams = plan.upstreams.iter();
+    fetched.extend(upstreams.filter_map(|it| {
+        let at = it.tokens()?.shown();
+        Some(format!("tokens for `{}` ({at})", it.name()))
+    }));
+    fetched.extend(document.stores.iter().filter_map(|item| match &item.spec {
+        StoreSpec::Redis(redis) => Some(format!("store `{}` ({})", item.name, redis.authority())),
+        StoreSpec::File(_) => None,
+    }));
+    fetched.extend(plan.listeners.iter().filter_map(|listener| {
+        let asked = listener.entrance.tls.as_ref()?.staples().iter().next()?;
+        let host = asked.responder().host();
+        Some(format!("certificates of `{}` ({host})", listener.name))
+    }));
     if fetched.is_empty() {
         String::new()
     } else {

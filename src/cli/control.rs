@@ -232,11 +232,10 @@ fn list(global: &Global) -> Exit {
     };
     match global.format {
         Format::Json => print(&format!("{:#}\n", answer.body)),
-        Format::Human => {
-            for upstream in answer.body.as_array().map_or(&[][..], Vec::as_slice) {
-                print(&targets(upstream));
-            }
-        }
+        Format::Human => match answer.body.as_array().map_or(&[][..], Vec::as_slice) {
+            [] => print("no upstreams\n"),
+            all => all.iter().for_each(|upstream| print(&targets(upstream))),
+        },
     }
     if answer.status == 200 {
         Exit::Done

@@ -11,6 +11,7 @@ mod control;
 mod demo;
 mod explain;
 mod init;
+mod later;
 mod messages;
 mod proxy;
 mod report;
@@ -63,6 +64,12 @@ pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => {
+            if let Some(word) = later::word(&error) {
+                say(&format!(
+                    "error: `{word}` is not in this version\n  = hint: a later version of doorward brings it"
+                ));
+                return Exit::Usage.into();
+            }
             // Help goes to standard output and is no mistake.
             drop(error.print());
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));

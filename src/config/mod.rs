@@ -25,6 +25,7 @@ pub mod source;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod urls;
 mod veil;
 
 use std::path::{Path, PathBuf};

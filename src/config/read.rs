@@ -114,7 +114,9 @@ fn callers(section: &mut Section<'_>, document: &mut Document) {
         (document.stores, document.refused.stores) =
             named(node, &place, section.problems, authentication::store);
     }
-    if let Some((node, place)) = section.take("keys") {
+    // `none`: there are those of this file alone.
+    let keys = section.take("keys");
+    if let Some((node, place)) = keys.filter(|(node, _)| !node.is_none_word()) {
         document.keys = decode(node, &place, section.problems);
     }
 }

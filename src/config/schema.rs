@@ -45,7 +45,7 @@ pub fn schema() -> Json {
             "plans": { "type": "object", "description": "What several consumers may have, by name.", "additionalProperties": sub::<UsagePlanSpec>(&mut generator) },
             "consumers": { "type": "object", "description": "Who is known, by name.", "additionalProperties": sub::<ConsumerSpec>(&mut generator) },
             "stores": { "type": "object", "description": "Where something is kept that outlives the process, by name.", "additionalProperties": sub::<StoreSpec>(&mut generator) },
-            "keys": sub::<KeysSpec>(&mut generator),
+            "keys": { "anyOf": [sub::<KeysSpec>(&mut generator), { "const": "none" }] },
             "environments": { "type": "object", "description": "Routes served again at other hosts, by name.", "additionalProperties": sub::<Environment>(&mut generator) },
             "upstreams": { "type": "object", "description": "Where requests go, by name.", "additionalProperties": upstream },
             "routes": { "type": "array", "description": "Which requests are answered, and how.", "items": route },

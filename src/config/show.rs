@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::document::{Action, Named, Route};
 use super::tree::{Node, Origin, Value};
-use super::{Loaded, referenced, veil};
+use super::{Loaded, referenced, urls, veil};
 use crate::base::problem::{Place, Step};
 use crate::policy::{NAMES, Specs};
 
@@ -190,11 +190,15 @@ fn hide(json: &mut Json, node: &Node, place: &Place, loaded: &Loaded) {
         };
         return;
     }
+    let replaced = matches!(node.origin, Origin::Reference | Origin::Mixed);
     if veil::is_inline(node, place) {
-        *json = json!(HIDDEN);
+        // Of a URL only the secret may have come from elsewhere.
+        let is_url = replaced && node.text().is_some_and(urls::carries_secret);
+        let written = loaded.references.get(place).filter(|_| is_url);
+        let written = written.filter(|text| !urls::carries_secret(&around(text)));
+        *json = json!(written.map_or(HIDDEN, String::as_str));
         return;
     }
-    let replaced = matches!(node.origin, Origin::Reference | Origin::Mixed);
     if replaced && is_sensitive(place) {
         *json = json!(loaded.references.get(place).map_or(HIDDEN, String::as_str));
         return;
@@ -214,6 +218,19 @@ fn hide(json: &mut Json, node: &Node, place: &Place, loaded: &Loaded) {
         }
         _ => {}
     }
+}
+
+/// What stands around the references of a text.
+fn around(text: &str) -> String {
+    let mut pieces = text.split("${");
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        // What a default says is written there.
+        let (name, rest) = piece.split_once('}').unwrap_or((piece, ""));
+        out.push_str(name.split_once(":-").map_or("", |(_, default)| default));
+        out.push_str(rest);
+    }
+    out
 }
 
 /// Whether a header, parameter or cookie of a name that is likely to carry a secret stands here.

@@ -396,6 +396,15 @@ fn values_from_variables_take_the_type_that_belongs() {
 }
 
 #[test]
+fn keys_none_means_those_of_the_file_alone() {
+    let text = "version: 1\nlisteners: { a: { address: \"127.0.0.1:0\" } }\nkeys: none\n";
+    let loaded = load_text("a", text, &fixed(&[]));
+    assert_eq!(told(&loaded.problems), Vec::<String>::new());
+    assert!(loaded.document.keys.is_none());
+    assert_eq!(show(&loaded).get("keys"), None);
+}
+
+#[test]
 fn every_node_knows_its_place() {
     let text = "a: 1\nb:\n  - x: \"q\"  # note\n    ä: [ 'it''s', z ]\n  - &n { k: v }\nc: *n\n";
     let loaded = load_text("t", text, &fixed(&[]));

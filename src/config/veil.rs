@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::Loaded;
 use super::tree::{Node, Origin, Value};
+use super::urls::carries_secret;
 use crate::base::problem::{Place, Problem, Step};
 use crate::telemetry::Hidden;
 
@@ -31,7 +32,14 @@ pub(super) struct Private<'a> {
     node: &'a Node,
 }
 
-/// Every secret that is written in the file.
+impl Private<'_> {
+    /// Whether the file itself says it, and no variable.
+    pub(super) fn is_written(&self) -> bool {
+        self.node.origin == Origin::Written
+    }
+}
+
+/// Every secret that stands in the tree.
 pub(super) fn privates(tree: &Node) -> Vec<Private<'_>> {
     let mut found = Vec::new();
     below(tree, &Place::root(), &mut found);
@@ -78,8 +86,9 @@ fn is_private(place: &Place, node: &Node, text: &str) -> bool {
     if let ["consumers", _, "api_keys", .., last] = steps.as_slice() {
         return *last != "expires" && node.origin != Origin::Secret && !is_digest(text);
     }
-    if let ["stores", _, "redis", "url"] = steps.as_slice() {
-        return has_password(text);
+    // What is asked in a test is shown as it is: nothing is sent there.
+    if steps.first() != Some(&"tests") && carries_secret(text) {
+        return true;
     }
     if super::secrets::is_plain(place) {
         let named = matches!(steps.last(), Some(&("env" | "file" | "credential")));
@@ -97,16 +106,8 @@ fn is_private(place: &Place, node: &Node, text: &str) -> bool {
     }
 }
 
-/// Whether a URL has a password (RFC 3986 section 3.2.1).
-fn has_password(url: &str) -> bool {
-    let authority = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let authority = authority.split('/').next().unwrap_or_default();
-    let user = authority.rsplit_once('@');
-    user.is_some_and(|(user, _)| user.contains(':'))
-}
-
 /// Whether a text is more than what it quotes of the request, and the word before a credential (RFC 9110 section 11.1).
-fn holds_own(text: &str) -> bool {
+pub(super) fn holds_own(text: &str) -> bool {
     let mut own = text.to_owned();
     for name in super::audit::quoted(text) {
         own = own.replace(&format!("{{{name}}}"), "");
@@ -238,7 +239,16 @@ fn veil_by_word(line: &mut String) {
         let colon = rest.find(':')?;
         Some(at + colon + 1)
     });
-    let Some(from) = named.min() else { return };
+    // The rest of a URL may hold a password before its host, or a key behind it.
+    let url = lower.find("://").map(|at| at + 3);
+    let url = url.filter(|at| {
+        lower
+            .get(*at..)
+            .is_some_and(|rest| rest.contains(['@', '=']))
+    });
+    let Some(from) = named.chain(url).min() else {
+        return;
+    };
     let start = line.get(..from).unwrap_or_default().chars().count();
     let end = line.chars().count();
     let veiled = line.chars().enumerate().map(|(at, c)| {
@@ -264,6 +274,8 @@ mod tests {
             ("  x-token: \"abc 1", "  x-token: \"*** *"),
             ("{ sha256: raw, role: admin", "{ sha256: ***, ****: *****"),
             ("  path: /a", "  path: /a"),
+            ("  url: http://a:b@c/", "  url: http://*:*@*/"),
+            ("  url: http://a:1/b", "  url: http://a:1/b"),
             ("  password", "  password"),
         ] {
             let mut veiled = line.to_owned();

@@ -46,6 +46,9 @@ fn is_telltale(name: &HeaderName) -> bool {
                 | "x-envoy-decorator-operation"
                 | "via"
                 | "proxy-status"
+                // What we say of an answer is said by nobody else.
+                | "gateway-fallback"
+                | "gateway-partial"
         )
 }
 

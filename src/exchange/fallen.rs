@@ -55,14 +55,10 @@ impl Served {
         head.set(&GATEWAY_FALLBACK, HeaderValue::from_static(self.word()));
         if let Self::Stale(age) = self {
             head.set(&AGE, HeaderValue::from(age));
-            let status = HeaderValue::from_static("doorward; hit; fwd=stale");
+            // RFC 9211 sections 2.1 and 2.2: why it was forwarded; a `hit` would say that it was not.
+            let status = HeaderValue::from_static("doorward; fwd=stale");
             head.set(&CACHE_STATUS, status);
         }
-    }
-
-    /// Takes off what would pass for such a mark.
-    pub fn unmark(head: &mut impl Headers) {
-        head.remove(&GATEWAY_FALLBACK);
     }
 }
 

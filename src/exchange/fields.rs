@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::fault::Fault;
-use super::head::{Framing, HeadLimits, Next};
+use super::head::{After, Framing, HeadLimits};
 use crate::base::canon;
 
 /// What the header lines say, as far as it decides where the request ends and who reads it.
@@ -21,6 +21,9 @@ pub(super) struct Lines<'a> {
     authorizations: usize,
     content_types: usize,
     pub(super) upgrades: bool,
+    options: usize,
+    /// How many headers `Connection` names, which then belong to the client's connection alone.
+    pub(super) named: usize,
 }
 
 impl<'a> Lines<'a> {
@@ -61,9 +64,7 @@ impl<'a> Lines<'a> {
                 self.upgrades |= !value.eq_ignore_ascii_case(b"h2c");
             }
             10 if name.eq_ignore_ascii_case(b"connection") => {
-                self.ambiguous |= value
-                    .split(|byte| *byte == b',')
-                    .any(|option| is_protected(option.trim_ascii()));
+                options(value).for_each(|option| self.note_option(option));
             }
             12 if name.eq_ignore_ascii_case(b"content-type") => self.content_types += 1,
             13 if name.eq_ignore_ascii_case(b"authorization") => self.authorizations += 1,
@@ -78,6 +79,12 @@ impl<'a> Lines<'a> {
             _ => {}
         }
         Ok(())
+    }
+
+    fn note_option(&mut self, option: &[u8]) {
+        self.options += 1;
+        self.ambiguous |= is_protected(option) || self.options > OPTIONS_MAX;
+        self.named += usize::from(!is_about_connection(option));
     }
 
     /// What may be there once only is there once.
@@ -121,7 +128,7 @@ impl<'a> Lines<'a> {
             content_length,
             chunked: self.transfer_encoding.is_some(),
             expect_continue,
-            next: Next::Request,
+            next: After::Request,
         })
     }
 }
@@ -142,6 +149,23 @@ fn length(value: &[u8]) -> Result<u64, Fault> {
         })
         .filter(|length| *length <= LENGTH_MAX)
         .ok_or(Fault::BodyTooLarge)
+}
+
+/// More options than this are no connection but an attempt to have headers taken off.
+const OPTIONS_MAX: usize = 9;
+
+/// What a line of `Connection` says (RFC 9110 section 7.6.1).
+pub(super) fn options(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let options = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    options.filter(|option| !option.is_empty())
+}
+
+/// Options that say what becomes of the connection; what they name goes no further anyway.
+pub(super) fn is_about_connection(option: &[u8]) -> bool {
+    const OPTIONS: &[&[u8]] = &[b"close", b"keep-alive", b"upgrade", b"connection", b"te"];
+    OPTIONS
+        .iter()
+        .any(|known| option.eq_ignore_ascii_case(known))
 }
 
 /// Headers that `Connection` must not name: naming them would take them off the request before the upstream sees it.

@@ -6,7 +6,7 @@
 use bytes::{BufMut, BytesMut};
 
 use super::fault::Fault;
-use super::fields::Lines;
+use super::fields::{Lines, is_about_connection, options};
 use super::target::Target;
 use crate::base::canon;
 
@@ -49,12 +49,12 @@ pub struct Framing {
     /// The client waits for `100 Continue`.
     pub expect_continue: bool,
     /// What may follow the request on its connection.
-    pub next: Next,
+    pub next: After,
 }
 
 /// What may follow a request on its connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Next {
+pub enum After {
     /// Another request.
     #[default]
     Request,
@@ -126,7 +126,7 @@ pub fn check(head: &[u8], limits: &HeadLimits) -> Result<(BytesMut, Framing), Fa
         && framing.content_length.is_none()
         && !matches!(request.method, "GET" | "HEAD");
     if unbounded || lines.upgrades {
-        framing.next = Next::Anything;
+        framing.next = After::Anything;
     }
     Ok((write(&request, &target, fields, &lines, &host), framing))
 }
@@ -203,22 +203,52 @@ fn write(
     } else {
         b" HTTP/1.1\r\n"
     });
-    if lines.host == Some(host.as_bytes()) {
+    let same_host = lines.host == Some(host.as_bytes());
+    if same_host && lines.named == 0 {
         out.put_slice(fields);
         return out;
     }
-    out.put_slice(b"Host: ");
-    out.put_slice(host.as_bytes());
-    out.put_slice(b"\r\n");
-    for line in fields.split_inclusive(|byte| *byte == b'\n') {
-        if !line
-            .get(..5)
-            .is_some_and(|name| name.eq_ignore_ascii_case(b"host:"))
-        {
-            out.put_slice(line);
+    if !same_host {
+        out.put_slice(b"Host: ");
+        out.put_slice(host.as_bytes());
+        out.put_slice(b"\r\n");
+    }
+    let each = || fields.split_inclusive(|byte| *byte == b'\n');
+    let connections = each().filter_map(|line| connection(split_byte(line, b':')?));
+    let named: Vec<&[u8]> = connections
+        .flat_map(options)
+        .filter(|option| !is_about_connection(option))
+        .collect();
+    for line in each() {
+        match split_byte(line, b':') {
+            Some((name, _)) if name.eq_ignore_ascii_case(b"host") && !same_host => {}
+            // RFC 9110 section 7.6.1: for this connection only. Nobody behind it, whoever is asked about the request
+            // included, sees another request than the upstream.
+            Some((name, _)) if named.iter().any(|it| it.eq_ignore_ascii_case(name)) => {}
+            Some(field) if !named.is_empty() && connection(field).is_some() => {
+                write_options(&mut out, field.1);
+            }
+            Some(_) | None => out.put_slice(line),
         }
     }
     out
+}
+
+/// The value of a field, where it is `Connection`.
+fn connection<'a>((name, value): (&[u8], &'a [u8])) -> Option<&'a [u8]> {
+    name.eq_ignore_ascii_case(b"connection").then_some(value)
+}
+
+/// `Connection` with what it says of the connection, without the names of headers that are not there any more.
+fn write_options(out: &mut BytesMut, value: &[u8]) {
+    let kept: Vec<&[u8]> = options(value)
+        .filter(|option| is_about_connection(option))
+        .collect();
+    if !kept.is_empty() {
+        out.put_slice(b"Connection: ");
+        out.put_slice(&kept.join(&b", "[..]));
+        out.put_slice(b"\r\n");
+    }
 }
 
 /// Reads every line up to the empty one.

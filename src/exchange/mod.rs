@@ -44,7 +44,7 @@ pub use events::{Decision, Event, Events, Step};
 pub use fallen::{Fallen, Reason, Served};
 pub use fault::Fault;
 pub use grpc::{GRPC_CODES, GrpcMessages, grpc_status, grpc_timeout, is_grpc};
-pub use head::{Framing, HeadLimits, Next};
+pub use head::{After, Framing, HeadLimits};
 pub use head::{check as check_head, end_of_head, leading_empty_lines};
 use http::{HeaderValue, Version};
 pub use http2::{check as check_http2_head, unbind_values};

@@ -54,6 +54,38 @@ fn path_host_and_target_form_are_made_canonical() {
 }
 
 #[test]
+fn what_connection_names_goes_no_further() {
+    let head = |lines: &str| format!("GET / HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n");
+    for (lines, left) in [
+        ("X-A: 1\r\nConnection: X-a\r\nX-B: 2\r\n", "X-B: 2\r\n"),
+        (
+            "Connection: Upgrade, x-a\r\nx-A: 1\r\nX-A: 2\r\nUpgrade: h2c\r\nconnection: x-b,close\r\nX-B: 3\r\n",
+            "Connection: Upgrade\r\nUpgrade: h2c\r\nConnection: close\r\n",
+        ),
+        (
+            "connection: Keep-Alive, close\r\n",
+            "connection: Keep-Alive, close\r\n",
+        ),
+        // Naming itself would take off what it says of the connection.
+        (
+            "Connection: close, connection\r\n",
+            "Connection: close, connection\r\n",
+        ),
+    ] {
+        assert_eq!(check(&head(lines)).unwrap().0, head(left), "{lines:?}");
+    }
+    let rewritten = "GET / HTTP/1.1\r\nX-A: 1\r\nHost: A.test\r\nConnection: x-a\r\n\r\n";
+    assert_eq!(
+        check(rewritten).unwrap().0,
+        "GET / HTTP/1.1\r\nHost: a.test\r\n\r\n"
+    );
+    refused(
+        &head("Connection: a, b, c, d, e, f, g, h, i, j\r\n"),
+        Fault::BadRequest,
+    );
+}
+
+#[test]
 fn what_two_readers_could_read_differently_is_refused() {
     let head = |lines: &str| format!("POST / HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n");
     let cases = [

@@ -11,10 +11,12 @@ use super::ask::Asked;
 use super::{Next, decide, decided_by, name, of_fault, of_reply, route, upstream, upstream_path};
 use crate::base::clock::Clock;
 use crate::base::control::Question;
+use crate::call::is_repeatable;
 use crate::exchange::{
-    Decision, Event, Exchange, Fault, Mode, RequestHead, RequestId, ResponseHead, Step,
+    Decision, Event, Exchange, Fault, Mode, RequestHead, RequestId, ResponseHead, Step, is_grpc,
 };
 use crate::plan::{Plan, Route};
+use crate::policy::fallback::Rung;
 
 /// The names of listeners that are open, and their addresses.
 pub type Bound = [(Arc<str>, String)];
@@ -179,7 +181,14 @@ fn resilience(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exc
     let fallback = route(plan, exchange).and_then(|route| route.chain.fallback());
     if let Some(fallback) = fallback {
         let when = fallback.when().to_string();
-        let steps: Vec<String> = fallback.rungs().iter().map(ToString::to_string).collect();
+        // Calls of gRPC may be made again after the statuses that are named.
+        let named = is_grpc(&head.headers) && (0..=16).any(|code| fallback.when().has_grpc(code));
+        let again = named || is_repeatable(head);
+        let steps = fallback.rungs().iter().map(|rung| match rung {
+            Rung::Upstream(_) if !again => format!("{rung} (where nobody got it so far)"),
+            Rung::Upstream(_) | Rung::Stale(_) | Rung::Respond(_) => rung.to_string(),
+        });
+        let steps: Vec<String> = steps.collect();
         told.insert(
             "fallback".to_owned(),
             json!({ "when": when, "steps": steps }),

@@ -3,7 +3,7 @@
 use http::header::{SET_COOKIE, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 
-use crate::exchange::{Exchange, Headers, RequestHead, ResponseHead, Served};
+use crate::exchange::{Exchange, Headers, RequestHead, ResponseHead};
 use crate::plan::Plan;
 
 const X_REQUEST_ID: &str = "x-request-id";
@@ -18,8 +18,6 @@ pub fn shape(plan: &Plan, asked: &RequestHead, head: &mut ResponseHead, exchange
         route.chain.response(asked, head, exchange);
         if let Some(fallen) = exchange.fallen {
             fallen.served.mark(head);
-        } else if route.chain.fallback().is_some() {
-            Served::unmark(head);
         }
     }
     exchange.to_client.apply(head);

@@ -30,8 +30,7 @@ pub use trial::trial;
 
 use crate::call::{Outside, is_repeatable};
 use crate::exchange::{
-    Decision, Exchange, Facts, Fault, Next as After, Reply, RequestHead, Step, Verdict, is_grpc,
-    key_hash,
+    After, Decision, Exchange, Facts, Fault, Reply, RequestHead, Step, Verdict, is_grpc, key_hash,
 };
 use crate::expr::Scope as _;
 use crate::plan::{Action, EnvironmentHost, HEDGING, Plan, Route};

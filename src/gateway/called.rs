@@ -10,52 +10,14 @@ use pingora_proxy::Session;
 use super::request::go_on;
 use super::state::State;
 use super::{Gateway, answer, peer};
-use crate::call::{Answer, Failed, Forgetful, Meter, Meters, Request, Terms, Transport};
+use crate::call::{Answer, Failed, Forgetful, Meter, Request, Terms, Transport};
 use crate::exchange::Fault;
 use crate::flow::{self, Fall, Means};
 use crate::plan::Plan;
-use crate::telemetry::UpstreamMetrics;
-use crate::upstream::{Timeouts, Upstream};
+use crate::upstream::Timeouts;
 
 /// The call keeps its own deadlines and answers when one has passed; whoever watches the request sees to the client alone.
 const UNWATCHED: Duration = Duration::from_secs(24 * 60 * 60);
-
-impl Meter for UpstreamMetrics {
-    fn connected(&self) {
-        Self::connected(self);
-    }
-    fn reused(&self) {
-        Self::reused(self);
-    }
-    fn retried(&self) {
-        Self::retried(self);
-    }
-    fn exhausted(&self) {
-        Self::exhausted(self);
-    }
-    fn hedged(&self) {
-        Self::hedged(self);
-    }
-    fn hedge_won(&self) {
-        Self::hedge_won(self);
-    }
-    fn outrun(&self, seconds: f64) {
-        Self::outrun(self, seconds);
-    }
-    fn answered(&self, status: u16, seconds: f64) {
-        Self::answered(self, status, seconds);
-    }
-    fn failed(&self, fault: Fault, seconds: f64) {
-        Self::failed(self, fault, seconds);
-    }
-}
-
-impl Meters for Plan {
-    fn of(&self, upstream: &Upstream) -> Option<&dyn Meter> {
-        self.metrics_of(upstream)
-            .map(|metrics| metrics as &dyn Meter)
-    }
-}
 
 /// Serves one request.
 pub(super) async fn serve(

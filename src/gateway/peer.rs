@@ -11,7 +11,7 @@ use pingora_proxy::Session;
 use super::state::State;
 use super::{again, attempt};
 use crate::call::{Passage, changes_nothing, fault_of, nobody_free, nobody_there};
-use crate::exchange::{Exchange, Fault, GrpcMessages, Next};
+use crate::exchange::{After, Exchange, Fault, GrpcMessages};
 use crate::flow;
 use crate::upstream::{Ask, Ends, Picked, for_upgrade};
 
@@ -54,7 +54,7 @@ pub(super) async fn choose(session: &Session, state: &mut State) -> Result<Box<H
     if framing.has_body() {
         watch.uploads();
     }
-    if framing.has_body() || framing.next == Next::Anything {
+    if framing.has_body() || framing.next == After::Anything {
         // Pingora reads while it still sends: that the client takes its time is no silence of the target, and neither is
         // that of a tunnel. The watch alone knows.
         peer.options.read_timeout = None;

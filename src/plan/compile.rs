@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::addresses;
 use super::admin;
 use super::breakers::Breakers;
+use super::callers;
 use super::conflicts::{shadowed, tie};
 use super::environments;
 use super::lists;
@@ -60,6 +61,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
     let listeners = compiler.listeners(&matchings, &environments);
     compiler.check_unused();
     let admin = admin::compile(document, compiler.problems);
+    callers::check(document, compiler.problems);
     request_tests::check(document, compiler.problems);
     rules::check(document, compiler.problems);
     if compiler.problems.any_error() {

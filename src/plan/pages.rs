@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::json;
 
+use crate::base::net::{USER_IN_URL, user_of};
 use crate::base::problem::{Place, Problem, Problems, suggest};
 use crate::config::TYPE_BASE;
 use crate::config::document::Errors;
@@ -68,7 +69,10 @@ impl Pages {
             .type_base
             .clone()
             .unwrap_or_else(|| TYPE_BASE.to_owned());
-        if base
+        if user_of(&base).is_some() {
+            let problem = Problem::error("E039", place.key("type_base"), USER_IN_URL);
+            problems.push(problem.hint("take it out: every client gets it"));
+        } else if base
             .bytes()
             .any(|byte| byte <= b' ' || byte >= 0x7f || byte == b'"')
             || !base.contains(':')
@@ -99,17 +103,6 @@ impl Pages {
     #[must_use]
     pub const fn busy_for(&self) -> u64 {
         self.busy_for
-    }
-
-    /// The built-in answers.
-    #[must_use]
-    pub fn built_in() -> Self {
-        Self {
-            words: words(&Errors::default()),
-            type_base: TYPE_BASE.into(),
-            page: PAGE.into(),
-            busy_for: BUSY_FOR,
-        }
     }
 
     /// The answer as a problem.

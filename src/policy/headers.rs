@@ -35,6 +35,15 @@ pub(super) struct HeadersSpec {
 #[serde(transparent)]
 pub(super) struct HeaderText(String);
 
+impl HeaderText {
+    /// Whether its template quotes what is known of the caller.
+    pub(super) fn quotes_caller(&self) -> bool {
+        ["{auth.", "{consumer."]
+            .iter()
+            .any(|name| self.0.contains(name))
+    }
+}
+
 impl JsonSchema for HeaderText {
     fn schema_name() -> std::borrow::Cow<'static, str> {
         "HeaderText".into()

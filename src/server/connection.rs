@@ -29,7 +29,7 @@ use crate::base::clock::SharedClock;
 use crate::base::forwarded::Scheme;
 use crate::base::task::Spawner;
 use crate::exchange::{
-    Exchange, Fault, Framing, GrpcMessages, HeadLimits, Next, RequestId, check_head, end_of_head,
+    After, Exchange, Fault, Framing, GrpcMessages, HeadLimits, RequestId, check_head, end_of_head,
     leading_empty_lines,
 };
 use crate::flow::{raw_answer, read_head, to_bytes};
@@ -144,7 +144,7 @@ pub(super) async fn serve(
         match check_head(&raw, &clients.head) {
             Ok((head, framing)) => {
                 let mut state = state(&arrival, &shared, framing);
-                let last = served >= clients.requests || framing.next == Next::Anything;
+                let last = served >= clients.requests || framing.next == After::Anything;
                 state.closing = last || is_retired(&state) || shared.pressure.is_high();
                 state.signals.watch.expect(clients.min_rate, clients.write);
                 stream.begin(BodyEnd::of(&framing), Arc::clone(&state.signals));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use folder::{Folder, Mark};
-use remote::Remote;
+use remote::Redis;
 pub use spec::{FileSpec, RedisSpec, StoreSpec};
 
 use crate::base::digest::Digest;
@@ -46,7 +46,7 @@ pub struct Store {
 #[derive(Debug, PartialEq)]
 enum Kind {
     Folder(Arc<Folder>),
-    Remote(Box<Remote>),
+    Redis(Box<Redis>),
 }
 
 /// What a reader has seen of a document.
@@ -82,7 +82,7 @@ impl Store {
     pub fn redis(name: &str, spec: &RedisSpec) -> Result<Self, (String, &'static str)> {
         Ok(Self {
             name: name.into(),
-            kind: Kind::Remote(Box::new(Remote::new(spec)?)),
+            kind: Kind::Redis(Box::new(Redis::new(spec)?)),
         })
     }
 
@@ -109,8 +109,8 @@ impl Store {
     ) -> Result<Option<Stored>, Unreadable> {
         let folder = match &self.kind {
             Kind::Folder(folder) => Arc::clone(folder),
-            Kind::Remote(remote) => {
-                let stored = remote.look(document, seen.version).await?;
+            Kind::Redis(redis) => {
+                let stored = redis.look(document, seen.version).await?;
                 if let Some(stored) = &stored {
                     seen.version = Some(stored.version);
                 }
@@ -142,7 +142,7 @@ impl Store {
         }
         let folder = match &self.kind {
             Kind::Folder(folder) => Arc::clone(folder),
-            Kind::Remote(remote) => return remote.write(document, expected, &bytes).await,
+            Kind::Redis(redis) => return redis.write(document, expected, &bytes).await,
         };
         let write = move || folder.write(document, expected, &bytes);
         let written = tokio::task::spawn_blocking(write).await;

@@ -21,7 +21,7 @@ redis.call('HSET', KEYS[1], 'version', ARGV[2], 'document', ARGV[3])
 return 1";
 
 /// A Redis.
-pub(super) struct Remote {
+pub(super) struct Redis {
     spec: RedisSpec,
     client: Client,
     write: Script,
@@ -29,20 +29,20 @@ pub(super) struct Remote {
     connection: Mutex<Option<MultiplexedConnection>>,
 }
 
-impl std::fmt::Debug for Remote {
+impl std::fmt::Debug for Redis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Never its password.
-        f.debug_struct("Remote").finish_non_exhaustive()
+        f.debug_struct("Redis").finish_non_exhaustive()
     }
 }
 
-impl PartialEq for Remote {
+impl PartialEq for Redis {
     fn eq(&self, other: &Self) -> bool {
         self.spec == other.spec
     }
 }
 
-impl Remote {
+impl Redis {
     /// Nobody is asked before it is used.
     ///
     /// # Errors
@@ -55,6 +55,11 @@ impl Remote {
         let Some(info) = url else {
             return Err(("this is no URL of a Redis".to_owned(), HINT));
         };
+        if spec.url.contains('#') {
+            // `#insecure` would have the certificate of whoever answers believed.
+            let hint = "take it out; a certificate is always verified";
+            return Err(("words behind `#` in the URL".to_owned(), hint));
+        }
         let settings = info.redis_settings().clone();
         if settings.password().is_some() {
             let hint = "write it as `password: { file: path }`";

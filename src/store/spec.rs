@@ -39,6 +39,16 @@ pub struct RedisSpec {
     pub timeout: Span,
 }
 
+impl RedisSpec {
+    /// Host and port, for people.
+    #[must_use]
+    pub fn authority(&self) -> &str {
+        let rest = self.url.split_once("://").map_or("", |(_, rest)| rest);
+        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+        authority.rsplit('@').next().unwrap_or_default()
+    }
+}
+
 impl std::fmt::Debug for RedisSpec {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Never its password.

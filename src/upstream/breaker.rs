@@ -217,18 +217,6 @@ impl Breaker {
         Some(self.ticket(Kind::Probe(seen.round.load(relaxed))))
     }
 
-    /// Whether a request would be let through; how long it would have to wait.
-    #[must_use]
-    pub fn would_refuse(&self, now: Instant) -> Option<Duration> {
-        let seen = self.seen();
-        match (seen.wish(), seen.state()) {
-            (Wish::Closed, _) | (Wish::Auto, BreakerState::Closed) => None,
-            (Wish::Open, _) => Some(self.spec.open_for.duration()),
-            (Wish::Auto, BreakerState::Open) => Some(seen.left(now)).filter(|left| !left.is_zero()),
-            (Wish::Auto, BreakerState::HalfOpen) => self.is_full(now).then_some(SOON),
-        }
-    }
-
     fn ticket(self: &Arc<Self>, kind: Kind) -> Ticket {
         Ticket {
             breaker: Arc::clone(self),
@@ -598,7 +586,6 @@ mod tests {
         assert!(breaker.admit(later).is_err(), "one at a time");
         drop(slow);
         assert!(breaker.admit(later).is_err(), "its place is another's");
-        assert_eq!(breaker.would_refuse(later), Some(SOON));
         other.tell(Fared::Well, NO_TIME, later);
         assert_eq!(breaker.told(later).state, BreakerState::Closed);
     }

@@ -20,7 +20,7 @@ use doorward::cli::{json_report, plain_report};
 use doorward::config::source::Environment;
 use doorward::config::{self, Loaded};
 use doorward::exchange::{
-    Framing, HeadLimits, Next, RequestHead, check_head, check_http2_head, end_of_head,
+    After, Framing, HeadLimits, RequestHead, check_head, check_http2_head, end_of_head,
     leading_empty_lines,
 };
 use doorward::flow::read_head;
@@ -306,7 +306,7 @@ fn assert_framing(lines: &[Line<'_>], method: &str, framing: Framing) {
     }
     let mut upgrades = values(lines, "upgrade").into_iter();
     if upgrades.any(|value| !value.eq_ignore_ascii_case(b"h2c")) {
-        assert_eq!(framing.next, Next::Anything, "{method}");
+        assert_eq!(framing.next, After::Anything, "{method}");
     }
 }
 

@@ -244,6 +244,36 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             asked("https://id.example.com/i", "{ env: HOME }"),
         ),
         (
+            "A001",
+            asked("https://id.example.com/i?code=hush", "{ env: HOME }"),
+            "\"https://id.",
+            asked("https://id.example.com/i?code=${HOME}", "{ env: HOME }"),
+        ),
+        (
+            "A025",
+            route("auth: [u], authorize: { scopes: [a], mode: log_only }")
+                + "authenticators: { u: { api_key: {} } }\n",
+            "log_only } }",
+            route("auth: [u], authorize: { scopes: [a], mode: enforce }")
+                + "authenticators: { u: { api_key: {} } }\n",
+        ),
+        (
+            "A026",
+            authenticator("api_key: { query: key }"),
+            "key } } }",
+            authenticator("api_key: { cookie: key }"),
+        ),
+        (
+            "A026",
+            authenticator(
+                "jwt: { audiences: [a], issuer: \"https://id.test\", from: [authorization, \"query:t\"] }",
+            ),
+            "\"query:t\"] }",
+            authenticator(
+                "jwt: { audiences: [a], issuer: \"https://id.test\", from: [authorization, \"header:t\"] }",
+            ),
+        ),
+        (
             "A008",
             top(&format!(
                 "admin: {{ address: \"0.0.0.0:9901\", tokens: [{{ sha256: {}, role: viewer }}] }}",
@@ -349,7 +379,7 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             "{ claim: azp",
             two_issuers(", authenticator: u"),
         ),
-        ("A024", planned("{}"), "{} }", planned("{ plan: gold }")),
+        ("A027", planned("{}"), "{} }", planned("{ plan: gold }")),
         (
             "A020",
             listen("address: \"127.0.0.1:8080\", limits: { connections_per_ip: 10001 }"),
@@ -443,7 +473,7 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
             authenticator("signature: { keys_file: public.jwks }"),
         ),
     ];
-    let mut found = BTreeSet::new();
+    let mut found = BTreeSet::from(["A024"]);
     for (id, breaks, place, keeps) in cases {
         let list = findings(&breaks, 0o644);
         let [(code, covered)] = list.as_slice() else {
@@ -466,6 +496,36 @@ fn every_rule_finds_what_breaks_it_and_nothing_else() {
     found.insert("A013");
     let all: BTreeSet<&str> = RULES.iter().map(|rule| rule.id).collect();
     assert_eq!(found, all);
+}
+
+#[test]
+fn what_is_kept_on_disk_is_nobody_elses() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = top("stores: { s: { file: { path: state } } }\nkeys: { store: s }")
+        + "runtime: { state_dir: state }\n";
+    fs::write(dir.path().join("doorward.yaml"), config).unwrap();
+    let found = |folder: u32, file: u32| {
+        let state = dir.path().join("state");
+        fs::create_dir_all(&state).unwrap();
+        let document = state.join("keys.json");
+        fs::write(&document, "{}").unwrap();
+        fs::write(state.join("keys.lock"), "").unwrap();
+        fs::set_permissions(&document, fs::Permissions::from_mode(file)).unwrap();
+        fs::set_permissions(&state, fs::Permissions::from_mode(folder)).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_doorward"));
+        let command = command.args(["audit", "--format", "json"]);
+        let output = run(command.current_dir(dir.path()), DEADLINE);
+        let json: Json = serde_json::from_str(&output.stdout).unwrap();
+        let list = json["findings"].as_array().unwrap().iter();
+        let list = list.map(|it| (it["code"].as_str().unwrap(), it["line"].as_u64().unwrap()));
+        list.map(|(code, line)| format!("{code} {line}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    // For the store in line 5, and for the folder of the process in line 7.
+    assert_eq!(found(0o755, 0o640), "");
+    assert_eq!(found(0o777, 0o600), "A024 5, A024 7");
+    assert_eq!(found(0o700, 0o604), "A002 5, A002 7");
 }
 
 #[test]
@@ -523,6 +583,7 @@ fn examples_are_fine_but_for_what_they_show() {
     // What an example is there to show.
     let shown = [
         ("admin.yaml", "A009"),
+        ("authorize.yaml", "A025"),
         ("cors.yaml", "A021"),
         ("lifecycle.yaml", "A014"),
         ("tls.yaml", "A019"),

@@ -74,6 +74,51 @@ fn check_opens_no_socket_and_looks_nothing_up() {
 }
 
 #[test]
+fn words_of_later_versions_are_called_so() {
+    let dir = folder(&[("doorward.yaml", &config("a"))]);
+    for (args, word) in [
+        (&["upgrade"][..], "upgrade"),
+        (&["top", "--format", "json"], "top"),
+        (&["tap", "--help"], "tap"),
+        (&["cache", "purge", "--route", "a"], "cache"),
+        (&["usage"], "usage"),
+        (&["billing", "preview", "--month", "2026-11"], "billing"),
+        (&["openapi"], "openapi"),
+        (&["functions", "list"], "functions"),
+        (&["check", "--config-key", "ed25519:a"], "--config-key"),
+        (&["--config-key=ed25519:a", "run"], "--config-key"),
+    ] {
+        let output = run_cli(args, dir.path());
+        assert_eq!(output.code, 2, "{args:?} {}", output.stderr);
+        let said = format!("error: `{word}` is not in this version\n");
+        assert!(
+            output.stderr.starts_with(&said),
+            "{args:?} {}",
+            output.stderr
+        );
+        assert!(output.stderr.contains("= hint: "), "{}", output.stderr);
+        assert_eq!(output.stdout, "");
+    }
+    let output = run_cli(&["stauts"], dir.path());
+    assert_eq!(output.code, 2);
+    assert!(output.stderr.contains("status"), "{}", output.stderr);
+}
+
+#[test]
+fn check_names_all_that_is_asked_of_others() {
+    let text = config("a")
+        + "stores: { shared: { redis: { url: \"redis://me@10.0.0.5:6379/1\" } } }\nkeys: { store: shared }\n\
+          upstreams: { u: { targets: [{ url: \"http://10.0.0.1\" }], credentials: { client_credentials: { token_url: \"https://id.test/token?kind=a\", client_id: a, client_secret: b } } } }\n";
+    let text = text.replace("respond: { text: a }", "upstream: u");
+    let dir = folder(&[("doorward.yaml", &text)]);
+    let output = run_cli(&["check"], dir.path());
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    let list =
+        "not verified offline: tokens for `u` (id.test/token), store `shared` (10.0.0.5:6379)\n";
+    assert!(output.stdout.contains(list), "{}", output.stdout);
+}
+
+#[test]
 fn check_says_what_it_looked_at() {
     let dir = folder(&[("doorward.yaml", &config("a"))]);
     let output = run_cli(&["check"], dir.path());

@@ -430,6 +430,7 @@ fn an_address_is_asked_by_itself_or_as_localhost() {
     let own = addr.to_string();
     let paths = [
         "/livez",
+        "/healthz",
         "/readyz",
         "/metrics",
         "/config",
@@ -657,6 +658,7 @@ fn the_description_names_what_is_served() {
     let paths = described["paths"].as_object().unwrap();
     let known = [
         "/livez",
+        "/healthz",
         "/readyz",
         "/metrics",
         "/config",
@@ -1241,6 +1243,20 @@ fn a_trace_is_started_where_none_can_be_read() {
 }
 
 // The command line, and systemd
+
+#[test]
+fn a_list_of_nothing_says_so() {
+    let gateway = Gateway::spawn(&answering("one", ""));
+    for (verb, nothing) in [
+        ("upstreams", "no upstreams\n"),
+        ("breakers", "no circuit breakers\n"),
+    ] {
+        let output = run_cli(&[verb, "list"], gateway.dir());
+        assert_eq!((output.code, output.stdout.as_str()), (0, nothing));
+        let output = run_cli(&[verb, "list", "--format", "json"], gateway.dir());
+        assert_eq!((output.code, output.stdout.as_str()), (0, "[]\n"));
+    }
+}
 
 #[test]
 fn a_running_gateway_tells_its_status() {

@@ -10,10 +10,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Instant;
 
 use regex::Regex;
 
 use super::control::metric_becomes;
+use super::keys::Redis;
 use super::signatures::signed;
 use super::stapling;
 use super::support::{
@@ -43,10 +45,12 @@ examples! {
     bodies,
     body_limits,
     circuit_breaker,
+    client_cert,
     compression,
     concurrency,
     connections,
     cors,
+    countries,
     credentials,
     csrf,
     defaults,
@@ -82,6 +86,7 @@ examples! {
     routing_paths,
     secrets,
     security_headers,
+    shared_keys,
     signatures,
     sticky,
     telemetry,
@@ -114,6 +119,7 @@ pub(super) fn target(port: u16) -> Regex {
 }
 
 /// A checked example, on its way to a gateway.
+#[derive(Clone)]
 struct Example {
     name: &'static str,
     text: String,
@@ -642,6 +648,85 @@ mod exercises {
                 assert_eq!(app.last().header("x-plan"), Some(plan), "{target}");
             }
         }
+    }
+
+    pub(super) fn shared_keys(example: Example) {
+        let (orders, redis) = (named("orders"), Redis::start());
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("app-token"), "canary-of-redis").unwrap();
+        let fleet = [0, 1].map(|number| {
+            let socket = folder.path().join(format!("{number}.sock"));
+            let gateway = example
+                .clone()
+                .target(3001, &orders)
+                .replace("127.0.0.1:6379", &format!("127.0.0.1:{}", redis.port))
+                .env("ADMIN_SOCKET", socket.to_str().unwrap())
+                .env("CREDENTIALS_DIRECTORY", folder.path().to_str().unwrap())
+                .start();
+            (gateway, socket)
+        });
+        let [(one, socket), (other, _)] = &fleet;
+        let made = |args: &[&str]| {
+            let at = ["--admin", socket.to_str().unwrap()];
+            let output = run_cli(&[args, &at].concat(), one.dir());
+            assert_eq!(output.code, 0, "{}", output.stderr);
+            output.stdout.trim_end().to_owned()
+        };
+        made(&["consumers", "new", "acme"]);
+        let key = made(&["keys", "new", "acme"]);
+        let shown = [("X-Api-Key", key.as_str())];
+        assert_eq!(text(one, "/orders/7", &shown), "orders");
+        // The other one hears of it within a second.
+        let since = Instant::now();
+        while ask(other, "/orders/7", &shown).status != 200 {
+            assert!(since.elapsed() < DEADLINE, "it never hears of it");
+        }
+    }
+
+    pub(super) fn countries(example: Example) {
+        let app = named("app");
+        let example = example.target(3001, &app);
+        let gateway = example.with_file("files/countries.mmdb").start();
+        for (ip, status) in [
+            ("192.0.2.1", 200),
+            ("198.51.100.1", 200),
+            ("203.0.113.1", 403),
+            ("2001:db8::1", 200),
+            ("8.8.8.8", 403),
+        ] {
+            let answer = ask(&gateway, "/", &[("X-Forwarded-For", ip)]);
+            assert_eq!(answer.status, status, "{ip}");
+        }
+    }
+
+    pub(super) fn client_cert(example: Example) {
+        let (app, pki) = (named("app"), Pki::new());
+        let mut server = pki.issue(&["partner.example.com"]);
+        server.cert.push_str(&pki.ca);
+        let gateway = example
+            .target(3001, &app)
+            .file("files/example.pem", server.cert.as_bytes())
+            .file("files/example.key", server.key.as_bytes())
+            .file("files/example.crl", pki.crl().as_bytes())
+            .start();
+        let (acme, other) = (
+            pki.issue(&["web.acme.example.com"]),
+            pki.issue(&["web.example.com"]),
+        );
+        let tls = || Tls::new(&pki.ca, "partner.example.com");
+        for (tls, status) in [
+            (tls().identity(&acme), 200),
+            (tls().identity(&other), 403),
+            (tls(), 401),
+        ] {
+            let mut client = tls.connect(gateway.addr());
+            let host = [("Host", "partner.example.com")];
+            client
+                .request("GET", "/orders/7", &host, b"")
+                .expect(status);
+        }
+        assert_eq!(app.count(), 1);
+        assert_eq!(app.last().header("x-user-id"), Some("acme"));
     }
 
     pub(super) fn credentials(example: Example) {
@@ -1456,7 +1541,7 @@ mod exercises {
         }
         let counted = "http_server_request_duration_seconds_count{http_route=\"hello\",status_class=\"2xx\"} 1";
         // It is counted when the answer has ended, which its reader may see earlier.
-        let since = std::time::Instant::now();
+        let since = Instant::now();
         loop {
             let metrics = look("/metrics").expect(200).text();
             if metrics.contains(counted) {

@@ -482,6 +482,8 @@ fn with_files(text: &str, pair: Option<&Pair>) -> Setup {
         "files/ops.htpasswd",
         "files/auth-secret.txt",
         "files/hooks.jwks",
+        "files/example.crl",
+        "files/countries.mmdb",
     ] {
         setup = setup.file(file, std::fs::read(folder().join(file)).unwrap());
     }

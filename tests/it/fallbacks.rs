@@ -160,13 +160,13 @@ fn what_is_not_named_is_passed_on() {
 #[test]
 fn a_good_answer_is_not_marked_whatever_it_says() {
     let main = Origin::answer(|_| Reply::fixed(200, &[("Gateway-Fallback", "stale")], "good"));
-    let gateway = Gateway::spawn(&config(&main.url(), &dead(), "", LADDER));
-    assert_eq!(
-        ask(&gateway, "GET", b"")
-            .expect(200)
-            .header("gateway-fallback"),
-        None
-    );
+    // Nor on a route without a ladder, streamed or called.
+    let called = format!("{CALLED}timeouts: none");
+    for clauses in [LADDER, "timeouts: none", &called] {
+        let gateway = Gateway::spawn(&config(&main.url(), &dead(), "", clauses));
+        let answer = ask(&gateway, "GET", b"").expect(200);
+        assert_eq!(answer.header("gateway-fallback"), None, "{clauses}");
+    }
 }
 
 #[test]
@@ -322,6 +322,10 @@ fn tests_and_explain_show_the_ladder() {
         told["fallback"]["steps"],
         serde_json::json!(["upstream spare", "stale 5m", "respond"])
     );
+    // What must not be done twice goes elsewhere only where nobody got it.
+    let posted = run_cli(&["explain", "POST", "http://a.test/menu"], folder.path());
+    let spare = "else: upstream spare (where nobody got it so far), stale 5m, respond";
+    assert!(posted.stdout.contains(spare), "{}", posted.stdout);
     assert_eq!(told["circuit_breaker"]["state"], "closed");
     let line = run_cli(&["explain", "GET", "http://a.test/menu"], folder.path()).stdout;
     for part in [

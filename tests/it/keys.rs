@@ -476,15 +476,15 @@ fn without_a_store_the_config_alone_says_who_comes_in() {
     assert_eq!(status(&gateway, &key), 401);
 }
 
-/// A Redis with a password, whose folder outlives it.
-struct Redis {
+/// A Redis with the password `canary-of-redis`, whose folder outlives it.
+pub(super) struct Redis {
     process: Process,
-    port: u16,
+    pub(super) port: u16,
     folder: Arc<tempfile::TempDir>,
 }
 
 impl Redis {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         Self::start_at(free_port(), folder)
     }

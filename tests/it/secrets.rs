@@ -69,6 +69,9 @@ routes:
           x-api-key: canary-inline
           x-token: \"canary-{{request.id}}\"
   - {{ name: dead, match: {{ path_prefix: /dead }}, upstream: dead }}
+  - {{ name: guarded, match: {{ path_prefix: /guarded }}, auth: [idp], respond: {{ text: in }} }}
+authenticators:
+  idp: {{ jwt: {{ jwks_url: \"https://127.0.0.1:1/keys?api_key=canary-url&kind=${{SECRET_MIXED}}\", audiences: [a] }} }}
 ",
         origin.url()
     )
@@ -109,6 +112,7 @@ fn ask(gateway: &Gateway, told: &mut Told) {
         ("/app", 200),
         ("/app/reset", 502),
         ("/dead", 502),
+        ("/guarded", 401),
         ("/nothing", 404),
     ] {
         let target = format!("{path}?{QUERY}");
@@ -192,6 +196,19 @@ fn wrong(config: &str) -> Vec<(&'static str, String)> {
             with("x-env: { env: SECRET_ENV }", "x-env: { env: NOT_SET }"),
         ),
         ("E031", with("upstream: dead }", "upstream: nowhere }")),
+        (
+            "E012",
+            with("http://127.0.0.1:1\"", "http://a:canary@127.0.0.1:1\""),
+        ),
+        ("E060", with("https://127", "https://canary@127")),
+        (
+            "E060",
+            with("https://127.0.0.1:1/", "https://:can/ary@127.0.0.1:1/"),
+        ),
+        (
+            "E001",
+            with("jwks_url: \"https://", "url: \"https://a:canary@\"\""),
+        ),
     ]
 }
 

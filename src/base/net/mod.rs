@@ -18,7 +18,7 @@ mod tests;
 pub use list::NetList;
 pub use listen::ListenAddress;
 use ranges::Ranges;
-pub use target::{TargetScheme, TargetUrl};
+pub use target::{TargetScheme, TargetUrl, USER_IN_URL, user_of};
 
 text_form!(Net, ListenAddress, TargetUrl);
 

@@ -109,9 +109,8 @@ impl FromStr for TargetUrl {
     fn from_str(text: &str) -> Result<Self, TextError> {
         if text.contains('@') {
             // It may hold a password, so it is not repeated.
-            return Err(TextError::new(
-                "the URL of a target has a user name before `@`: use `credentials` of the upstream",
-            ));
+            let what = format!("{USER_IN_URL}: use `credentials` of the upstream");
+            return Err(TextError::new(what));
         }
         let Some((scheme_text, rest)) = text.split_once("://") else {
             let example = if text.is_empty() {
@@ -154,6 +153,18 @@ impl fmt::Display for TargetUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}://{}", self.scheme.as_str(), self.authority())
     }
+}
+
+/// What is wrong with a URL that says before its host who asks: it would stand wherever the URL does.
+pub const USER_IN_URL: &str = "a name or password in the URL";
+
+/// What stands before the host of a URL: a name, and often a password (RFC 3986 section 3.2.1).
+#[must_use]
+pub fn user_of(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (user, _) = rest.get(..end)?.rsplit_once('@')?;
+    Some(user)
 }
 
 fn unknown_scheme(scheme: &str, text: &str) -> TextError {

@@ -254,8 +254,7 @@ fn target_urls_are_no_more_than_a_host_and_a_port() {
         check::<TargetUrl>(text, Err(&format!("`{text}` {more}")));
     }
     for text in ["http://u:secret@a", "u:secret@a:80", "htp://secret@a/b"] {
-        let user =
-            "the URL of a target has a user name before `@`: use `credentials` of the upstream";
+        let user = "a name or password in the URL: use `credentials` of the upstream";
         check::<TargetUrl>(text, Err(user));
     }
     let cases = [

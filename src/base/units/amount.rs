@@ -44,12 +44,6 @@ impl ByteSize {
     pub const fn bytes(self) -> u64 {
         self.0
     }
-
-    /// The number of bytes, for lengths in memory.
-    #[must_use]
-    pub fn to_usize(self) -> usize {
-        usize::try_from(self.0).unwrap_or(usize::MAX)
-    }
 }
 
 impl TextForm for ByteSize {

@@ -3,12 +3,15 @@
 
 use std::collections::HashSet;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use serde_json::Value as Json;
 
 use super::Findings;
-use super::rules::{OTHERS, is_private};
+use super::rules::{OTHERS, OTHERS_WRITE, is_private};
 use crate::base::net::TargetUrl;
+use crate::base::problem::Place;
+use crate::config::tree::Node;
 use crate::policy::auth::Proof;
 use crate::store::StoreSpec;
 
@@ -54,7 +57,7 @@ impl Findings<'_> {
             return;
         }
         for item in document.consumers.iter().filter(|it| !it.spec.has_plan()) {
-            self.add("A024", &item.place, format!("`{}` has no plan", item.name));
+            self.add("A027", &item.place, format!("`{}` has no plan", item.name));
         }
     }
 
@@ -70,6 +73,27 @@ impl Findings<'_> {
             if let Some(url) = url.filter(|url| !is_private(url.ip(), url.host())) {
                 let what = format!("`{}` is believed without TLS", url.host());
                 self.add("A007", &item.place.key(kind).key(key), what);
+            }
+        }
+    }
+
+    /// What is in a URL is written down by everybody it passes.
+    pub(super) fn in_urls(&mut self) {
+        let loaded = self.loaded;
+        let what = || "the credential stands in the URL of each request".to_owned();
+        for item in &loaded.document.authenticators {
+            let key = item.place.key("api_key").key("query");
+            if loaded.tree.at(&key).is_some() {
+                self.add("A026", &key, what());
+            }
+            for kind in ["jwt", "introspection"] {
+                let place = item.place.key(kind).key("from");
+                let items = loaded.tree.at(&place).map_or(&[][..], Node::items);
+                for (index, from) in items.iter().enumerate() {
+                    if from.text().is_some_and(|from| from.starts_with("query:")) {
+                        self.add("A026", &place.index(index), what());
+                    }
+                }
             }
         }
     }
@@ -101,6 +125,30 @@ impl Findings<'_> {
         }
     }
 
+    /// What is kept in a folder is believed: who comes in, and who does not any more.
+    pub(super) fn folders(&mut self) {
+        let document = &self.loaded.document;
+        let files = document.stores.iter().filter_map(|item| match item.spec {
+            StoreSpec::File(_) => Some(item.place.key("file").key("path")),
+            StoreSpec::Redis(_) => None,
+        });
+        let state = Place::root().key("runtime").key("state_dir");
+        for place in files.chain(std::iter::once(state)) {
+            let Some(path) = document.paths.get(&place) else {
+                continue;
+            };
+            let mode = std::fs::metadata(path).map(|folder| folder.permissions().mode());
+            if mode.is_ok_and(|mode| mode & OTHERS_WRITE != 0) {
+                let what = "everybody on this machine may put documents of their own there";
+                self.add("A024", &place, what.to_owned());
+            }
+            if let Some(name) = readable(path) {
+                let what = format!("everybody on this machine may use `{name}` in it");
+                self.add("A002", &place, what);
+            }
+        }
+    }
+
     /// Whoever reads a shared secret signs as its owner.
     pub(super) fn shared_secrets(&mut self) {
         let document = &self.loaded.document;
@@ -119,6 +167,18 @@ impl Findings<'_> {
             }
         }
     }
+}
+
+/// A document of this folder that is not its owner's and group's alone.
+fn readable(folder: &Path) -> Option<String> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let names = entries.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let name = entry.file_name().into_string().ok()?;
+        let mode = entry.metadata().ok()?.permissions().mode();
+        (name.ends_with(".json") && mode & OTHERS != 0).then_some(name)
+    });
+    names.min()
 }
 
 /// Whether a set of keys has one that two share (RFC 7518 section 6.4).

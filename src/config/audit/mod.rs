@@ -202,6 +202,24 @@ pub const RULES: &[Rule] = &[
     ),
     rule(
         "A024",
+        Risk::High,
+        "nobody else writes what the gateway keeps on disk",
+        "take the right away: `chmod o= FOLDER`",
+    ),
+    rule(
+        "A025",
+        Risk::Medium,
+        "what is asked of callers is held to",
+        "write `mode: enforce` once the log tells of no refusal that is wrong",
+    ),
+    rule(
+        "A026",
+        Risk::Medium,
+        "credentials are no part of URLs",
+        "let clients send it in a header: URLs stand in logs, histories and `Referer`",
+    ),
+    rule(
+        "A027",
         Risk::Low,
         "where plans say which routes may be called, every consumer has one",
         "give it a `plan`: without one every route that trusts its credential is open to it",

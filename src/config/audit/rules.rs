@@ -16,6 +16,8 @@ use crate::upstream::Verify;
 
 /// Rights of a file that everybody has.
 pub(super) const OTHERS: u32 = 0o007;
+/// The one of them that changes it.
+pub(super) const OTHERS_WRITE: u32 = 0o002;
 /// A shorter prefix holds networks of more than one owner.
 const PREFIX_MIN: (u8, u8) = (8, 16);
 /// Connections of one address at once: a network behind one address has fewer.
@@ -75,10 +77,12 @@ impl Findings<'_> {
         self.listeners();
         self.targets();
         self.authenticators();
+        self.in_urls();
         self.vouching();
         self.unplanned();
         self.shared_secrets();
         self.stores();
+        self.folders();
         self.admin();
         self.telemetry();
         self.sections();
@@ -86,7 +90,8 @@ impl Findings<'_> {
 
     fn secrets(&mut self) {
         let loaded = self.loaded;
-        for private in veil::privates(&loaded.tree) {
+        let privates = veil::privates(&loaded.tree);
+        for private in privates.iter().filter(|it| it.is_written()) {
             let what = "a secret stands in the config".to_owned();
             self.add("A001", &private.place, what);
         }
@@ -331,6 +336,13 @@ impl Findings<'_> {
         }
         self.renamed(node, place);
         self.pages(node, place);
+        let mode = node
+            .child("authorize")
+            .and_then(|clause| clause.child("mode"));
+        if mode.and_then(Node::text) == Some("log_only") {
+            let what = "whoever may not is let in, and only the log says so";
+            self.add("A025", &place.key("authorize").key("mode"), what.to_owned());
+        }
         let sunset = node
             .child("lifecycle")
             .and_then(|clause| clause.child("sunset"));

@@ -5,6 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use http::HeaderName;
+use http::header::{AUTHORIZATION, COOKIE};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +19,7 @@ use crate::base::problem::{Place, Problem, Problems};
 use crate::base::units::Span;
 use crate::exchange::{Exchange, Facts, Mode, RequestHead};
 use crate::expr::Scope as _;
+use crate::telemetry::Hidden;
 
 /// A decision that is older than this is nobody's any more.
 const TTL_MAX_SECS: u64 = 3600;
@@ -34,7 +36,7 @@ pub(super) struct CacheSpec {
     ttl: Span,
     /// What makes requests alike, e.g. `["header:cookie"]`: `client_ip`, `client_ip/64`, `host`, `route`, `header:x`,
     /// `query:x`, `cookie:x`. The method and the path are not among them: whoever decides by these is asked without a cache.
-    /// A request that has none of it is asked about each time.
+    /// A request that has none of it is asked about each time. Credentials that are sent have to be part of it.
     key: Key,
 }
 
@@ -58,7 +60,13 @@ struct Kept {
 }
 
 impl CacheSpec {
-    pub(super) fn compile(&self, place: &Place, problems: &mut Problems) -> Decisions {
+    /// Makes it for somebody who gets to see what is `sent`.
+    pub(super) fn compile(
+        &self,
+        sent: &[Carrier],
+        place: &Place,
+        problems: &mut Problems,
+    ) -> Decisions {
         if !(1..=TTL_MAX_SECS).contains(&self.ttl.duration().as_secs()) {
             let problem = Problem::error("E030", place.key("ttl"), "no time to keep it for");
             problems.push(problem.hint("`1s` to `1h`"));
@@ -86,6 +94,7 @@ impl CacheSpec {
                 );
             }
         }
+        self.check_sent(sent, &place.key("key"), problems);
         Decisions {
             ttl: i64::try_from(self.ttl.duration().as_millis()).unwrap_or(0),
             key: self.key.0.iter().cloned().collect(),
@@ -93,6 +102,44 @@ impl CacheSpec {
             kept: Cache::default(),
             flights: Flights::default(),
         }
+    }
+}
+
+impl CacheSpec {
+    /// Whoever decides may do so by all it gets: what was decided about one credential must not hold for another.
+    fn check_sent(&self, sent: &[Carrier], place: &Place, problems: &mut Problems) {
+        for carrier in sent.iter().filter(|it| !self.covers(it)) {
+            let (part, secret) = match carrier {
+                Carrier::Authorization(_) => ("header:authorization".to_owned(), true),
+                Carrier::Header(name) => {
+                    let secret = Hidden::default().hides_header(name.as_str());
+                    (format!("header:{name}"), secret)
+                }
+                Carrier::Cookie(name) => (format!("cookie:{name}"), true),
+                Carrier::Query(name) => (format!("query:{name}"), true),
+            };
+            let what = format!("a decision about one `{part}` would hold for another");
+            // One cookie of the line may be all that is decided by.
+            let some = matches!(carrier, Carrier::Header(name) if *name == COOKIE)
+                && self.key.0.iter().any(|it| matches!(it, KeyPart::Cookie(_)));
+            let problem = match secret && !some {
+                true => Problem::error("E060", place.clone(), what),
+                false => Problem::warning("W063", place.clone(), what),
+            };
+            problems.push(problem.hint(format!("add `{part}` to the key, or do not send it")));
+        }
+    }
+
+    /// Whether two requests with the same key have the same there.
+    fn covers(&self, carrier: &Carrier) -> bool {
+        self.key.0.iter().any(|part| match (part, carrier) {
+            (KeyPart::Header(known), Carrier::Header(sent)) => known == sent,
+            (KeyPart::Header(known), Carrier::Authorization(_)) => *known == AUTHORIZATION,
+            (KeyPart::Header(known), Carrier::Cookie(_)) => *known == COOKIE,
+            (KeyPart::Cookie(known), Carrier::Cookie(sent)) => known == sent,
+            (KeyPart::Query(known), Carrier::Query(sent)) => known == sent,
+            _ => false,
+        })
     }
 }
 

@@ -94,7 +94,7 @@ impl Spec {
         }
         let keep = names(&self.keep, &place.key("keep"), problems);
         let cache = self.cache.as_ref();
-        let cache = cache.map(|cache| cache.compile(&place.key("cache"), problems));
+        let cache = cache.map(|cache| cache.compile(&send, &place.key("cache"), problems));
         Some(Forward {
             upstream: upstream?,
             path: self.path.as_str().into(),

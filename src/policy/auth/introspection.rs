@@ -22,6 +22,7 @@ use super::flights::Flights;
 use super::jwt::{bound_to, carriers, is_bound, object, scopes};
 use crate::base::canon::encode_query;
 use crate::base::digest::Digest;
+use crate::base::net::USER_IN_URL;
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::task::TaskGuard;
 use crate::base::units::Span;
@@ -145,8 +146,12 @@ impl Spec {
     pub(super) fn compile(&self, place: &Place, problems: &mut Problems) -> Option<Introspection> {
         let endpoint = Remote::parse(&self.endpoint);
         if let Err(what) = &endpoint {
+            let hint = match *what {
+                USER_IN_URL => "take it out, and use `client_id` and `client_secret`",
+                _ => "e.g. `https://id.example.com/introspect`",
+            };
             let problem = Problem::error("E060", place.key("endpoint"), *what);
-            problems.push(problem.hint("e.g. `https://id.example.com/introspect`"));
+            problems.push(problem.hint(hint));
         }
         if self.client_id.is_empty() {
             let problem = Problem::error("E011", place.key("client_id"), "an empty name");

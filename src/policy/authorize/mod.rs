@@ -92,6 +92,14 @@ struct Shadow {
 }
 
 impl Spec {
+    /// Whether it is about who calls; a condition on the request alone is not.
+    #[must_use]
+    pub fn asks_who(&self) -> bool {
+        let listed = [&self.scopes, &self.any_scope, &self.groups];
+        let quoted = self.expr.as_deref().is_some_and(quotes_caller);
+        quoted || self.roles.is_some() || listed.iter().any(|list| !list.is_empty())
+    }
+
     /// Makes the policy.
     pub fn compile(&self, env: &mut Env<'_>) -> Option<Authorize> {
         let nothing = self.scopes.is_empty()
@@ -138,6 +146,19 @@ impl Spec {
             shadow: (self.mode == ModeSpec::LogOnly).then(Shadow::default),
         })
     }
+}
+
+/// Whether a condition quotes what is known of the caller.
+fn quotes_caller(expr: &str) -> bool {
+    let inside = |c: char| c.is_alphanumeric() || "._-\"'".contains(c);
+    ["auth.", "consumer."].iter().any(|name| {
+        let mut found = expr.match_indices(name);
+        found.any(|(at, _)| {
+            !expr
+                .get(..at)
+                .is_some_and(|before| before.ends_with(inside))
+        })
+    })
 }
 
 /// RFC 6749 section 3.3: what stands between blanks, without quotes.

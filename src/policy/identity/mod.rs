@@ -27,6 +27,12 @@ pub struct Told {
 }
 
 impl Spec {
+    /// Whether it quotes what is known of the caller.
+    #[must_use]
+    pub fn tells_who(&self) -> bool {
+        self.headers.values().any(HeaderText::quotes_caller)
+    }
+
     /// Makes the policy.
     pub fn compile(&self, env: &mut Env<'_>) -> Option<Told> {
         if self.headers.is_empty() {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Env, Hooks, Stage};
+use crate::base::net::{USER_IN_URL, user_of};
 use crate::base::problem::{Problem, suggest};
 use crate::base::units::{Date, http_date, structured_date};
 use crate::exchange::{Edit, Exchange, Facts, Fault, RequestHead, Verdict};
@@ -86,6 +87,10 @@ impl Spec {
         if !dates.iter().any(|(_, given)| *given) {
             let problem = Problem::error("E030", place.clone(), "`docs` about no date");
             env.problem(problem.hint("add `deprecated` or `sunset`"));
+        }
+        if user_of(docs).is_some() {
+            let problem = Problem::error("E030", place.clone(), USER_IN_URL);
+            env.problem(problem.hint("take it out: every client gets it"));
         }
         let is_url = docs.contains(':') && !docs.contains(['<', '>', '"', ' ']);
         for (relation, _) in dates.iter().filter(|(_, given)| *given) {

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::spec::{ClientAuth, ClientCredentialsSpec};
 use super::{secret, unsendable};
-use crate::base::net::TargetUrl;
+use crate::base::net::{TargetUrl, USER_IN_URL, user_of};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::upstream::{Security, Spec, Upstream};
 
@@ -74,6 +74,11 @@ impl Tokens {
         problems: &mut Problems,
     ) -> Option<Self> {
         let at = place.key("token_url");
+        if user_of(&spec.token_url).is_some() {
+            let problem = Problem::error("E030", at, USER_IN_URL);
+            problems.push(problem.hint("take it out, and use `client_id` and `client_secret`"));
+            return None;
+        }
         let Some((url, path)) = split(&spec.token_url) else {
             let what = format!("`{}` is not a URL", spec.token_url);
             let problem = Problem::error("E030", at, what);
@@ -97,6 +102,14 @@ impl Tokens {
     #[must_use]
     pub const fn endpoint(&self) -> &Arc<Upstream> {
         &self.endpoint
+    }
+
+    /// Host, port and path that are asked, for people: the query may hold a key.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let host = self.endpoint.authorities().next().unwrap_or_default();
+        let path = self.path.split('?').next().unwrap_or_default();
+        format!("{host}{path}")
     }
 
     /// The path to ask for.

@@ -482,6 +482,20 @@ fn a_service_without_a_clear_answer_lets_nobody_in() {
 }
 
 #[test]
+fn whoever_is_asked_sees_no_header_that_the_upstream_does_not() {
+    let service = Origin::answer(|_| Reply::fixed(200, &[], ""));
+    let origin = Origin::echo();
+    let forward = "send: [\"header:x-role\"]";
+    let gateway = by_service(&service, &origin, forward, "[asked]");
+    for (connection, role) in [("close", Some("admin")), ("close, X-Role", None)] {
+        let headers = [("X-Role", "admin"), ("Connection", connection)];
+        ask(&gateway, "/", &headers).expect(200);
+        assert_eq!(service.last().header("x-role"), role, "{connection}");
+        assert_eq!(origin.last().header("x-role"), role, "{connection}");
+    }
+}
+
+#[test]
 fn a_yes_is_taken_over_for_a_while_by_requests_that_are_alike() {
     let service = Origin::answer(|request| match request.header("cookie") {
         Some("s=bad") => Reply::fixed(401, &[], ""),

@@ -105,7 +105,9 @@ impl Spec {
             problems.push(problem.hint("`1B` to `1MiB`; without `body` it is shown none"));
         }
         let cache = self.cache.as_ref();
-        let cache = cache.map(|cache| cache.compile(&place.key("cache"), problems));
+        // All headers are sent; the others may be of no interest to it.
+        let sent = [ExtAuthz::CARRIER];
+        let cache = cache.map(|cache| cache.compile(&sent, &place.key("cache"), problems));
         let cache = match shown_max {
             Some(_) => cache.map(Decisions::by_body),
             None => cache,

@@ -16,6 +16,7 @@ use super::fetch::Where;
 use super::keys::{KeySet, Source};
 use super::source::KeySource;
 use super::{Jwt, Keys};
+use crate::base::net::{USER_IN_URL, user_of};
 use crate::base::problem::{Place, Problem, Problems};
 use crate::base::units::Span;
 use crate::call::Remote;
@@ -129,6 +130,11 @@ impl Spec {
         files: &BTreeMap<Place, Bytes>,
         problems: &mut Problems,
     ) -> Option<Keys> {
+        if let Some(key) = self.names_somebody() {
+            let problem = Problem::error("E060", place.key(key), USER_IN_URL);
+            problems.push(problem.hint("take it out: keys are given to everybody"));
+            return None;
+        }
         if let (Some(_), Some(_)) = (&self.jwks_url, &self.jwks_file) {
             let problem = Problem::error("E060", place.key("jwks_file"), "keys from two places");
             problems.push(
@@ -184,6 +190,16 @@ impl Spec {
                 None
             }
         }
+    }
+
+    /// The key of a URL with somebody's name in it.
+    fn names_somebody(&self) -> Option<&'static str> {
+        let urls = [("issuer", &self.issuer), ("jwks_url", &self.jwks_url)];
+        let named = urls.iter().find(|(_, url)| {
+            let user = url.as_deref().and_then(user_of);
+            user.is_some()
+        });
+        named.map(|(key, _)| *key)
     }
 
     fn algorithms(&self, place: &Place, problems: &mut Problems) -> Vec<Algorithm> {
