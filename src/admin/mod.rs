@@ -210,11 +210,8 @@ impl Admin {
 
     /// `name=NAME&state=open|close|auto`.
     fn set_breaker(&self, query: &str) -> Response<Vec<u8>> {
-        let value = |wanted: &str| {
-            let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-            pairs.find(|(name, _)| *name == wanted).map(|(_, it)| it)
-        };
-        let wish = match value("state") {
+        let value = |wanted| question::parameter(query, wanted);
+        let wish = match value("state").as_deref() {
             Some("open") => BreakerWish::Open,
             Some("close") => BreakerWish::Close,
             Some("auto") => BreakerWish::Auto,
@@ -224,7 +221,7 @@ impl Admin {
             }
         };
         let name = value("name").unwrap_or_default();
-        match self.control.set_breaker(name, wish) {
+        match self.control.set_breaker(&name, wish) {
             Some(told) => to_json(StatusCode::OK, &told),
             None => problem(StatusCode::NOT_FOUND, "breaker", "no breaker has this name"),
         }

@@ -65,7 +65,7 @@ pub fn to_upstream(
             sent.remove(name);
         }
     }
-    outgoing::write(&mut sent, &plan.via, exchange)?;
+    outgoing::write(&mut sent, plan, exchange)?;
     super::show_credential(plan, &mut sent, exchange, Payload::Whole(&body))?;
     if chain.response_body().is_some() {
         // Only what comes whole and plain can be changed.

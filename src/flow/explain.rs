@@ -96,7 +96,7 @@ fn begin(started: Instant, unix_millis: i64, asked: &Asked) -> Exchange {
 /// Where it goes, and what is asked there. Of the answer nothing is known: it is taken to be good.
 fn forwarded(told: &mut Map<String, Json>, plan: &Plan, head: &RequestHead, exchange: &Exchange) {
     let mut sent = head.clone();
-    if let Err(fault) = super::write_upstream_request(&mut sent, &plan.via, exchange) {
+    if let Err(fault) = super::write_upstream_request(&mut sent, plan, exchange) {
         return answered(told, plan, &head.headers, exchange, Err(fault));
     }
     let Some(upstream) = upstream(plan, exchange) else {

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderValue, Uri, Version};
 use smallvec::SmallVec;
 
 use crate::exchange::{Exchange, Fault, RequestHead, edit_request, is_ours};
+use crate::plan::Plan;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -29,19 +30,19 @@ const LINES_BYTES: usize = 384;
 /// So many headers are ours.
 const OURS: usize = 8;
 
-/// Writes the head of the request that goes upstream. `via` is our name.
+/// Writes the head of the request that goes upstream.
 ///
 /// # Errors
 /// A path or value of ours that cannot be sent: our own mistake.
-pub fn write(head: &mut RequestHead, via: &str, exchange: &Exchange) -> Result<(), Fault> {
+pub fn write(head: &mut RequestHead, plan: &Plan, exchange: &Exchange) -> Result<(), Fault> {
     edit_request(head, |head| {
-        strip(head, exchange);
+        strip(head, plan, exchange);
         rewrite(head, exchange)?;
         let headers = &mut head.headers;
         headers
             .try_reserve(OURS)
             .map_err(|_error| Fault::Internal)?;
-        tell(headers, via, exchange)?;
+        tell(headers, &plan.via, exchange)?;
         if let Some(id) = exchange.id.value() {
             headers.insert(X_REQUEST_ID, id.clone());
         }
@@ -59,12 +60,12 @@ pub fn write(head: &mut RequestHead, via: &str, exchange: &Exchange) -> Result<(
     })
 }
 
-fn strip(head: &mut Parts, exchange: &Exchange) {
+fn strip(head: &mut Parts, plan: &Plan, exchange: &Exchange) {
     // The gateway answers the expectation itself.
     let goes = |name: &&HeaderName| is_ours(name.as_str()) || **name == EXPECT;
     let forged = head.headers.keys().filter(goes).cloned();
     let forged: SmallVec<[HeaderName; 8]> = forged.collect();
-    for name in &forged {
+    for name in forged.iter().chain(&plan.asserted) {
         head.headers.remove(name);
     }
     if exchange.framing.chunked && head.version != Version::HTTP_2 {

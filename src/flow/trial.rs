@@ -284,7 +284,7 @@ fn sent_on(
         return super::to_upstream(plan, asked, body.clone(), exchange);
     }
     let mut head = asked.clone();
-    super::write_upstream_request(&mut head, &plan.via, exchange)?;
+    super::write_upstream_request(&mut head, plan, exchange)?;
     let body = body.clone();
     Ok(Request { head, body })
 }

@@ -421,7 +421,7 @@ fn push(
 /// The head as the target gets it.
 fn request_head(asked: &RequestHead, peer: &HttpPeer, state: &State) -> Result<RequestHead> {
     let mut head = asked.clone();
-    flow::write_upstream_request(&mut head, &state.plan.via, &state.exchange)
+    flow::write_upstream_request(&mut head, &state.plan, &state.exchange)
         .map_err(answer::internal)?;
     let shown = flow::show_credential(&state.plan, &mut head, &state.exchange, Payload::Streamed);
     shown.map_err(answer::internal)?;

@@ -60,8 +60,7 @@ pub(super) fn send(
     if let Some(trailers) = asked.headers.get(TE).filter(|_| apart) {
         head.insert_header(TE, trailers.clone())?;
     }
-    flow::write_upstream_request(head, &state.plan.via, &state.exchange)
-        .map_err(answer::internal)?;
+    flow::write_upstream_request(head, &state.plan, &state.exchange).map_err(answer::internal)?;
     show(head, state)
 }
 

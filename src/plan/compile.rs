@@ -1,7 +1,10 @@
 //! A document into a plan, or every mistake found. Pure: no file, network, clock or task.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+
+use http::HeaderName;
+use http::header::{AUTHORIZATION, COOKIE, HOST};
 
 use super::addresses;
 use super::admin;
@@ -73,6 +76,7 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
         document::Threads::Auto => None,
         document::Threads::Count(count) => Some(count),
     };
+    let asserted = asserted(&listeners);
     let route_breakers = std::mem::take(&mut compiler.breakers);
     Some(Plan {
         generation: 1,
@@ -85,12 +89,26 @@ pub fn compile(document: &Document, via: &str, problems: &mut Problems) -> Optio
         authentication,
         pages,
         via: via.into(),
+        asserted,
         admin,
         telemetry,
         places: HashMap::new(),
         route_breakers,
         upstream_metrics: std::sync::OnceLock::new(),
     })
+}
+
+/// The headers by which any route tells upstreams who is calling, each once. A credential is no such word: whoever reads it sees
+/// for itself whether it is good.
+fn asserted(listeners: &[Listener]) -> Box<[HeaderName]> {
+    let routes = listeners
+        .iter()
+        .flat_map(|listener| listener.site.routes.iter());
+    let told = routes.flat_map(|route| route.chain.asserts());
+    let told = told.filter(|name| ![AUTHORIZATION, COOKIE, HOST].contains(name));
+    let told: BTreeSet<&str> = told.map(HeaderName::as_str).collect();
+    let told = told.into_iter().filter_map(|name| name.parse().ok());
+    told.collect()
 }
 
 /// Keeps connections of unlike upstreams apart in the pool: the same number for a name in every config (FNV-1a).

@@ -29,6 +29,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
+use http::HeaderName;
+
 pub use action::Redirection;
 pub use admin::AdminDoors;
 use arc_swap::ArcSwap;
@@ -80,6 +82,8 @@ pub struct Plan {
     pub pages: Arc<Pages>,
     /// The id of this gateway in `Via`: a request that carries it has been here before.
     pub via: Arc<str>,
+    /// Headers by which any route tells upstreams who is calling: nobody behind the gateway gets one that the client wrote.
+    pub asserted: Box<[HeaderName]>,
     /// The doors of the admin interface.
     pub admin: AdminDoors,
     /// What is recorded.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use super::{BodyChanges, Policy, circuit_breaker, fallback, log, retries};
 use crate::base::net::NetList;
 use crate::base::problem::Place;
@@ -39,6 +41,11 @@ fn note(index: u8, verdict: &Result<Verdict, Fault>, ex: &mut Exchange) -> bool 
 }
 
 impl Chain {
+    /// The headers by which upstreams are told who is calling.
+    pub fn asserts(&self) -> impl Iterator<Item = &HeaderName> {
+        self.policies.iter().flat_map(Policy::asserts)
+    }
+
     /// Puts `policies` in order; each comes with its place in the config.
     #[must_use]
     pub fn new(mut policies: Vec<(Policy, Place)>) -> Self {

@@ -152,6 +152,20 @@ impl HeaderChanges {
         self.steps.is_empty()
     }
 
+    /// The headers that change.
+    pub(super) fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        self.steps.iter().map(|step| match step {
+            Step::Fixed(
+                Edit::Set(name, _)
+                | Edit::Add(name, _)
+                | Edit::Remove(name)
+                | Edit::Rename(_, name),
+            )
+            | Step::Set(name, _)
+            | Step::Add(name, _) => name,
+        })
+    }
+
     /// The changes for one exchange, added to `edits`.
     pub(super) fn render(&self, scope: &dyn Scope, edits: &mut HeaderEdits) {
         for step in &self.steps {

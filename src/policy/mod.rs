@@ -36,6 +36,8 @@ use std::future::{Future, ready};
 use std::pin::Pin;
 use std::sync::Arc;
 
+use http::HeaderName;
+
 use crate::base::net::NetList;
 use crate::base::problem::Problems;
 use crate::call::Outside;
@@ -132,6 +134,11 @@ pub trait Hooks: Send + Sync {
     /// Says what is written down of a request.
     fn on_record(&self) -> Option<&log::Log> {
         None
+    }
+
+    /// The headers by which it tells upstreams who is calling.
+    fn asserts(&self) -> Box<dyn Iterator<Item = &HeaderName> + '_> {
+        Box::new(std::iter::empty())
     }
 }
 
@@ -275,6 +282,9 @@ macro_rules! policies {
             }
             fn on_record(&self) -> Option<&log::Log> {
                 match self { $(Self::$Kind(policy) => policy.on_record(),)* }
+            }
+            fn asserts(&self) -> Box<dyn Iterator<Item = &HeaderName> + '_> {
+                match self { $(Self::$Kind(policy) => policy.asserts(),)* }
             }
         }
     };

@@ -67,6 +67,19 @@ struct Allowed {
     codes: Box<[[u8; 2]]>,
 }
 
+/// All patterns of a list as one. Each of them may do alone, and all together be too large: then nobody knows whom they mean.
+fn together<S>(made: Result<S, regex::Error>, key: &str, env: &mut Env<'_>) -> Option<S> {
+    made.inspect_err(|_too_large| {
+        let problem = Problem::error("E030", env.place.key(key), "together these are too large");
+        env.problem(
+            problem.hint(
+                "bounded repetitions such as `\\w{1,64}` are what takes room: use `+` or `*`",
+            ),
+        );
+    })
+    .ok()
+}
+
 impl Spec {
     /// The files it refers to, with their places, where `place` is its own.
     #[must_use]
@@ -99,8 +112,8 @@ impl Spec {
             deny: self.deny_ips.iter().copied().collect(),
             files: files.into(),
             origins,
-            agents: bytes::RegexSet::new(agents).unwrap_or_default(),
-            paths: RegexSet::new(&self.deny_paths).unwrap_or_default(),
+            agents: together(bytes::RegexSet::new(agents), "deny_user_agents", env)?,
+            paths: together(RegexSet::new(&self.deny_paths), "deny_paths", env)?,
             countries,
         })
     }

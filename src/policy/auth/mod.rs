@@ -378,6 +378,10 @@ impl Auth {
 impl Hooks for Auth {
     const STAGE: Stage = Stage::Authenticate;
 
+    fn asserts(&self) -> Box<dyn Iterator<Item = &HeaderName> + '_> {
+        Box::new(self.kept.iter())
+    }
+
     fn on_request(&self, head: &RequestHead, ex: &mut Exchange) -> Result<Verdict, Fault> {
         if ex.mode != Mode::Live
             && let Some(assumed) = ex.assumed.clone()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use http::HeaderName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -54,5 +55,9 @@ impl Hooks for Told {
         self.headers.render(&Facts::of(head, ex), &mut edits);
         ex.to_upstream.headers = edits;
         Ok(Verdict::Continue)
+    }
+
+    fn asserts(&self) -> Box<dyn Iterator<Item = &HeaderName> + '_> {
+        Box::new(self.headers.names())
     }
 }
