@@ -136,7 +136,7 @@ fn many_tokens_of_unknown_keys_at_once_cause_one_fetch() {
         let (first, second) = (strangers(1), strangers(2));
         let text = config(&origin, &format!("issuer: \"{url}\""), "").replace(
             "protocols: [http1, h2c]",
-            "protocols: [http1, h2c], limits: { connections_per_ip: 10000 }",
+            "protocols: [http1, h2c], limits: { connections_per_ip: 10000, connection_rate_per_ip: none, request_rate_per_ip: none }",
         );
         let (gateway, since) = (Gateway::spawn(&text), Instant::now());
         // The keys are being fetched, and do not come yet.

@@ -1,8 +1,4 @@
 //! Plans: which routes their consumers may call, however they are known, of the config and made at run time.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "a test stops at the first thing that is not as expected"
-)]
 
 use super::auth::sha256;
 use super::control::{at_socket, reload};

@@ -242,6 +242,12 @@ impl Consumers {
         self.by_name.keys().map(|name| &**name)
     }
 
+    /// The table that keys are looked up in.
+    #[cfg(test)]
+    pub(super) const fn table(&self) -> &HashMap<Digest, Key> {
+        &self.by_key
+    }
+
     pub(super) fn by_key(&self, digest: &Digest) -> Option<&Key> {
         self.by_key.get(digest)
     }

@@ -18,6 +18,8 @@ mod register;
 mod revoked;
 mod rules;
 mod signature;
+#[cfg(test)]
+mod timing;
 mod usage_plan;
 mod vouching;
 
