@@ -654,10 +654,9 @@ mod exercises {
         let (orders, redis) = (named("orders"), Redis::start());
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("app-token"), "canary-of-redis").unwrap();
-        let fleet = [0, 1].map(|number| {
+        let fleet = [(0, example.clone()), (1, example)].map(|(number, example)| {
             let socket = folder.path().join(format!("{number}.sock"));
             let gateway = example
-                .clone()
                 .target(3001, &orders)
                 .replace("127.0.0.1:6379", &format!("127.0.0.1:{}", redis.port))
                 .env("ADMIN_SOCKET", socket.to_str().unwrap())
