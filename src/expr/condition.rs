@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use cel::common::ast::IdedExpr;
+use cel::common::traits::Zeroer;
 use cel::common::types::{
     CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelNull, CelString, Kind, STRING_TYPE,
     Type,
@@ -177,7 +178,7 @@ struct Values<'s> {
 }
 
 enum SlotValue<'s> {
-    Missing(CelNull),
+    Missing(Absent),
     Text(CelString<'s>),
     Number(CelInt),
     Map(CelMap<'s>),
@@ -222,11 +223,11 @@ fn fill<'s>(slot: &'s Slot, scope: &'s dyn Scope) -> Result<SlotValue<'s>, Strin
             let status = scope
                 .response_status()
                 .map(|status| SlotValue::Number(i64::from(status).into()));
-            return Ok(status.unwrap_or(SlotValue::Missing(CelNull)));
+            return Ok(status.unwrap_or(SlotValue::Missing(Absent(CelNull))));
         }
         Slot::One(name) => {
             let Some(value) = name.value(scope) else {
-                return Ok(SlotValue::Missing(CelNull));
+                return Ok(SlotValue::Missing(Absent(CelNull)));
             };
             return Ok(SlotValue::Text(bounded(value)?.into()));
         }
@@ -244,14 +245,14 @@ fn fill<'s>(slot: &'s Slot, scope: &'s dyn Scope) -> Result<SlotValue<'s>, Strin
         Slot::Claims => {
             let mut entries = ENTRIES_MAX;
             let claims = scope.claims();
-            return claims.map_or(Ok(SlotValue::Missing(CelNull)), |claims| {
+            return claims.map_or(Ok(SlotValue::Missing(Absent(CelNull))), |claims| {
                 Ok(SlotValue::Map(object(claims, &mut entries)?))
             });
         }
         Slot::Claim(path) => {
             let mut entries = ENTRIES_MAX;
             let claim = scope.claims().and_then(|claims| path.of(claims));
-            return claim.map_or(Ok(SlotValue::Missing(CelNull)), |claim| {
+            return claim.map_or(Ok(SlotValue::Missing(Absent(CelNull))), |claim| {
                 Ok(SlotValue::Json(value(claim, &mut entries)?))
             });
         }
@@ -334,6 +335,47 @@ fn bounded(text: Cow<'_, str>) -> Result<Cow<'_, str>, String> {
         "a value of the request is longer than {VALUE_BYTES_MAX} bytes"
     ))
 }
+
+/// What is not there. It equals `null`, and nothing else: of two things that are missing nobody can say that they are the same, and
+/// a rule such as `request.headers["x-tenant"] == auth.claims.tenant` must not let in who has neither.
+#[derive(Debug, Clone)]
+struct Absent(CelNull);
+
+/// One for all of them, by which they are told from a `null`.
+static ABSENT: Type = Type::simple_type(Kind::NullType, "null_type");
+
+impl Val for Absent {
+    fn get_type(&self) -> &Type {
+        &ABSENT
+    }
+
+    fn cel_type() -> &'static Type {
+        &ABSENT
+    }
+
+    fn equals(&self, other: &dyn Val) -> bool {
+        other.downcast_ref::<CelNull>().is_some()
+            && !std::ptr::eq(other.get_type(), &raw const ABSENT)
+    }
+
+    fn as_zeroer(&self) -> Option<&dyn Zeroer> {
+        self.0.as_zeroer()
+    }
+
+    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
+    where
+        Self: 'v,
+    {
+        Box::new(self.clone())
+    }
+
+    /// As a `null`, so that one on the left equals it, too.
+    fn as_any(&self) -> Option<&dyn Any> {
+        Some(&self.0)
+    }
+}
+
+impl StaticVal for Absent {}
 
 /// A compiled pattern as a value of the language; it cannot be written there.
 #[derive(Debug, Clone)]

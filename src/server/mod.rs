@@ -164,8 +164,9 @@ pub async fn start(
         let shutdown = shared.shutdown.clone();
         open.push(doors::serve(door, control, telemetry, shutdown, &spawner));
     }
-    // Requests are served meanwhile.
-    drop(tokio::task::spawn_blocking(move || {
+    // Requests are served meanwhile. Where there is no thread for it, the first call has to wait.
+    let made = std::thread::Builder::new().name("connectors".to_owned());
+    drop(made.spawn(move || {
         calls.prepare();
         grpc.prepare();
     }));

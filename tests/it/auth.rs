@@ -606,6 +606,34 @@ fn a_certificate_says_who_is_calling() {
     assert_eq!(origin.last().header("x-told"), Some("acme/api_key/acme"));
 }
 
+/// Upstreams believe these headers whichever route a request took.
+#[test]
+fn what_one_route_tells_of_callers_nobody_writes_on_another() {
+    let origin = Origin::echo();
+    let text = config(
+        &origin.url(),
+        "partner: { api_key: {} }",
+        &consumers(),
+        "auth: [partner], identity: { headers: { X-Tenant: \"{consumer.name}\", authorization: \"Us {consumer.name}\" } }",
+    );
+    let open = "routes: [{ name: open, match: { path_prefix: /open }, upstream: o }, {";
+    let gateway = Gateway::spawn(&text.replace("routes: [{", open));
+    let shown = [
+        ("X-Api-Key", "key-of-acme"),
+        ("x-TENANT", "forged"),
+        ("x-other", "kept"),
+        ("Authorization", "Basic YTpi"),
+    ];
+    ask(&gateway, "/", &shown).expect(200);
+    assert_eq!(origin.last().headers_all("x-tenant"), ["acme"]);
+    ask(&gateway, "/open/a", &shown).expect(200);
+    let seen = origin.last();
+    assert_eq!(seen.headers_all("x-tenant"), [""; 0]);
+    assert_eq!(seen.header("x-other"), Some("kept"));
+    // A credential speaks for itself.
+    assert_eq!(seen.header("authorization"), Some("Basic YTpi"));
+}
+
 #[test]
 fn what_connection_names_takes_no_header_of_ours_away() {
     let origin = Origin::echo();

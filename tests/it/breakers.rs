@@ -243,6 +243,12 @@ fn it_is_told_by_hand_what_to_be() {
     ask(&gateway).expect(503);
     tell("open", "nobody", 1);
     tell("open", "o&state=close", 1);
+    // A route's own has the name that the list gives it.
+    let gateway = before(&origin, "", ", circuit_breaker: { min_requests: 2 }");
+    let told = run_cli(&["breakers", "open", "all/o"], gateway.dir());
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert!(told.stdout.contains("all/o"), "{}", told.stdout);
+    ask(&gateway).expect(503);
 }
 
 #[test]

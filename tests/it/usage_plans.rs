@@ -49,11 +49,11 @@ fn a_consumer_calls_the_routes_of_its_plan_and_no_other() {
         ("/menus", "", 200, Some("small")),
         ("/orders/7", "key-of-courier", 403, None),
         ("/golden", "key-of-courier", 403, None),
-        // Nobody is asked for there.
-        ("/free", "key-of-courier", 200, Some("forged")),
+        // Nobody is asked for there, and nobody says what others are told of callers.
+        ("/free", "key-of-courier", 200, None),
         ("/menus", "key-of-acme", 200, Some("gold")),
         ("/orders/7", "key-of-acme", 200, Some("gold")),
-        ("/golden", "key-of-acme", 200, Some("forged")),
+        ("/golden", "key-of-acme", 200, None),
         // Without a plan every route is open, and nothing is told of one.
         ("/orders/7", "key-of-nobody", 200, None),
         ("/golden", "key-of-nobody", 403, None),

@@ -47,6 +47,17 @@ fn a_missing_value_equals_nothing() {
         (r#"request.headers["absent"] == "y""#, false),
         (r#"request.headers["absent"] != "y""#, true),
         (r#"request.headers["absent"] == null"#, true),
+        (r#"null == request.headers["absent"]"#, true),
+        (r#"request.headers["absent"] != null"#, false),
+        (
+            r#"request.headers["absent"] == request.query.absent"#,
+            false,
+        ),
+        (r#"request.headers["absent"] != request.query.absent"#, true),
+        (
+            r#"request.query.absent in [request.headers["absent"]]"#,
+            false,
+        ),
         (r#""absent" in request.headers"#, false),
         (r#""X-Tenant" in request.headers"#, true),
         (r#"!("absent" in request.query)"#, true),

@@ -69,13 +69,14 @@ struct Allowed {
 
 /// All patterns of a list as one. Each of them may do alone, and all together be too large: then nobody knows whom they mean.
 fn together<S>(made: Result<S, regex::Error>, key: &str, env: &mut Env<'_>) -> Option<S> {
-    made.inspect_err(|_too_large| {
-        let problem = Problem::error("E030", env.place.key(key), "together these are too large");
-        env.problem(
-            problem.hint(
-                "bounded repetitions such as `\\w{1,64}` are what takes room: use `+` or `*`",
-            ),
-        );
+    made.inspect_err(|error| {
+        // One that cannot be read was reported where it stands.
+        if matches!(error, regex::Error::CompiledTooBig(_)) {
+            let what = "together these are too large";
+            let problem = Problem::error("E030", env.place.key(key), what);
+            let hint = "repetitions with bounds such as `\\w{1,64}` take the room: `+` or `*`";
+            env.problem(problem.hint(hint));
+        }
     })
     .ok()
 }
