@@ -5,7 +5,7 @@ use std::fmt;
 use chrono::DateTime;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::HeaderValue;
-use http::header::{AUTHORIZATION, HOST, HeaderName};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderName};
 use pingora::http::RequestHeader;
 use sha2::{Digest as _, Sha256};
 
@@ -99,11 +99,16 @@ impl Signer {
         put(head, AMZ_DATE, value(&time)?)?;
         put(head, AMZ_CONTENT, value(&content)?)?;
         head.remove_header(&AMZ_TOKEN);
-        let mut signed = vec![HOST, AMZ_CONTENT, AMZ_DATE];
         if let Some(token) = &self.session {
             put(head, AMZ_TOKEN, token.clone())?;
-            signed.push(AMZ_TOKEN);
         }
+        // Whoever checks it wants every word to the service covered, also those that the client brought.
+        let covered = |name: &HeaderName| {
+            [HOST, CONTENT_TYPE].contains(name) || name.as_str().starts_with("x-amz-")
+        };
+        let signed = head.headers.keys().filter(|name| covered(name));
+        let mut signed: Vec<HeaderName> = signed.cloned().collect();
+        signed.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         let header = self.authorization(head, &signed, &time, &content)?;
         put(head, AUTHORIZATION, secret(&header).ok_or(NoCredential)?)
     }
@@ -125,9 +130,9 @@ impl Signer {
             query(head.uri.query().unwrap_or_default())
         );
         for name in signed {
-            let lines = head.headers.get(name).and_then(|line| line.to_str().ok());
-            let line = lines.ok_or(NoCredential)?;
-            request.push_str(&format!("{name}:{}\n", line.trim()));
+            let lines = head.headers.get_all(name).iter().map(plain);
+            let lines: Vec<String> = lines.collect::<Option<_>>().ok_or(NoCredential)?;
+            request.push_str(&format!("{name}:{}\n", lines.join(",")));
         }
         request.push_str(&format!("\n{names}\n{content}"));
         let day = time.get(..8).ok_or(NoCredential)?;
@@ -159,6 +164,12 @@ impl Signer {
                 out
             })
     }
+}
+
+/// A line as it is signed: without blanks around it, and with one between words.
+fn plain(line: &HeaderValue) -> Option<String> {
+    let words: Vec<&str> = line.to_str().ok()?.split_ascii_whitespace().collect();
+    Some(words.join(" "))
 }
 
 fn value(text: &str) -> Result<HeaderValue, NoCredential> {
@@ -307,6 +318,66 @@ mod tests {
             let shown = signer.authorization(&head, &[HOST, AMZ_DATE], time, &nothing);
             assert!(shown.unwrap().ends_with(signature), "{target}");
         }
+    }
+
+    /// `get-header-key-duplicate` and `get-header-value-trim` of that suite.
+    #[test]
+    fn lines_are_signed_as_the_test_suite_has_it() {
+        let id = "AKIDEXAMPLE";
+        let signer = signer("service", id, "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY");
+        let nothing = hex(&Sha256::digest(b""));
+        for (lines, signature) in [
+            (
+                [
+                    ("my-header1", "value2"),
+                    ("my-header1", "value2"),
+                    ("my-header1", "value1"),
+                ],
+                "c9d5ea9f3f72853aea855b47ea873832890dbdd183b4468f858259531a5138ea",
+            ),
+            (
+                [
+                    ("my-header1", " value1"),
+                    ("my-header2", " \"a   b   c\""),
+                    ("x", ""),
+                ],
+                "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736",
+            ),
+        ] {
+            let (mut head, time) = (head("/", "example.amazonaws.com"), "20150830T123600Z");
+            head.insert_header(AMZ_DATE, time).unwrap();
+            let mut signed = vec![HOST];
+            for (name, line) in lines {
+                head.append_header(name, line).unwrap();
+                let name = HeaderName::from_static(name);
+                if name != "x" && !signed.contains(&name) {
+                    signed.push(name);
+                }
+            }
+            signed.push(AMZ_DATE);
+            let shown = signer
+                .authorization(&head, &signed, time, &nothing)
+                .unwrap();
+            assert!(shown.ends_with(signature), "{shown}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_says_to_the_service_is_signed_too() {
+        let signer = signer("s3", "id", "key");
+        let shown = |acl: &str| {
+            let mut head = head("/a", "h");
+            head.insert_header("x-amz-acl", acl.to_owned()).unwrap();
+            head.insert_header("content-type", "text/plain").unwrap();
+            head.insert_header("x-amz-security-token", "forged")
+                .unwrap();
+            signer.sign(&mut head, 0, Payload::Whole(b"")).unwrap();
+            head.headers["authorization"].to_str().unwrap().to_owned()
+        };
+        let names = "SignedHeaders=content-type;host;x-amz-acl;x-amz-content-sha256;x-amz-date,";
+        assert!(shown("private").contains(names), "{}", shown("private"));
+        assert_ne!(shown("private"), shown("public-read"));
+        assert_eq!(shown("public  read"), shown("public read"));
     }
 
     #[test]
