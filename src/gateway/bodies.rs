@@ -38,9 +38,12 @@ pub(super) fn request(body: Option<&Bytes>, state: &mut State) -> Result<()> {
 pub(super) fn response(body: Option<&Bytes>, state: &mut State) -> Result<Option<Duration>> {
     state.signals.watch.moved();
     state.passed.1 += body.map_or(0, |piece| piece.len() as u64);
-    let limit = state.exchange.limits.response;
-    let unlimited = state.exchange.is_call || state.signals.tunnel.load(Ordering::Acquire);
-    if limit.is_some_and(|limit| state.passed.1 > limit && !unlimited) {
+    let tunnel = state.signals.tunnel.load(Ordering::Acquire);
+    let within = |limit| match body {
+        Some(piece) if state.exchange.is_call => state.answers.pass(piece, limit),
+        _ => state.passed.1 <= limit || state.exchange.is_call || tunnel,
+    };
+    if !state.exchange.limits.response.is_none_or(within) {
         return Err(too_large(state));
     }
     Ok(None)

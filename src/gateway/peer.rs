@@ -65,6 +65,7 @@ pub(super) async fn choose(session: &Session, state: &mut State) -> Result<Box<H
     // What passed in an attempt before this one passes again.
     state.passed = (0, 0);
     state.messages = GrpcMessages::default();
+    state.answers = GrpcMessages::default();
     state.exchange.fault = None;
     state.exchange.grpc_status = None;
     state.interim = 0;

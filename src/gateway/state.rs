@@ -67,6 +67,8 @@ pub struct State {
     pub passed: (u64, u64),
     /// The messages of a call, as the client sends them.
     pub messages: GrpcMessages,
+    /// Those of its answer.
+    pub answers: GrpcMessages,
     /// The status of the upstream's answer, once its head goes to the client.
     pub status: Option<StatusCode>,
     /// Makes the coded body of the answer, where it gets a coding on its way.

@@ -249,6 +249,7 @@ pub(super) fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box
         unreachable: 0,
         passed: (0, 0),
         messages: GrpcMessages::default(),
+        answers: GrpcMessages::default(),
         status: None,
         encoder: None,
         noted: false,

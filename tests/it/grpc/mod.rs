@@ -222,6 +222,23 @@ fn a_message_over_the_limit_is_refused_and_many_small_ones_are_not() {
 }
 
 #[test]
+fn an_answer_over_the_limit_is_not_passed_on() {
+    let limit = |limit| {
+        Calls::start(
+            By::Plain,
+            &format!(", body_limits: {{ response: {limit} }}"),
+        )
+    };
+    // One message of 314,159 bytes.
+    let calls = limit("256KiB");
+    let output = run(&mut calls.command(&["large_unary"]), DEADLINE);
+    assert!(output.stderr.contains("StatusCode."), "{}", output.stderr);
+    limit("512KiB").run(&["large_unary"]);
+    // Many that are longer together.
+    limit("64KiB").run(&["server_streaming"]);
+}
+
+#[test]
 fn faults_of_ours_are_statuses_of_grpc() {
     let dir = tempfile::tempdir().unwrap();
     let port = free_port();
