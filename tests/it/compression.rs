@@ -143,9 +143,15 @@ fn what_is_said_of_a_coded_answer_is_true_of_it() {
         assert_eq!(answer.text(), lines(4_000), "{accept}");
     }
     let gzip = [("Accept-Encoding", "gzip")];
-    for (method, path) in [("HEAD", "/"), ("GET", "/304")] {
+    // HEAD is told what GET would be; nothing is told of what a client has already.
+    for (method, path, coding, tag) in [
+        ("HEAD", "/", Some("gzip"), "W/\"a\""),
+        ("GET", "/304", None, "\"a\""),
+    ] {
         let answer = client.request(method, path, &gzip, b"");
-        assert_eq!(answer.header("content-encoding"), None, "{method} {path}");
+        assert_eq!(answer.header("content-encoding"), coding, "{method} {path}");
+        assert_eq!(answer.header("etag"), Some(tag), "{method} {path}");
+        assert_eq!(answer.header("content-length"), None, "{method} {path}");
         assert_eq!(
             answer.headers_all("vary").join(", "),
             "origin, accept-encoding"

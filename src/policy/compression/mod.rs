@@ -148,7 +148,7 @@ impl Hooks for Compression {
             return;
         }
         vary(answer);
-        if answer.status == StatusCode::NOT_MODIFIED || head.method == Method::HEAD {
+        if answer.status == StatusCode::NOT_MODIFIED {
             return;
         }
         let lines = head.headers.get_all(ACCEPT_ENCODING).iter();
@@ -156,14 +156,17 @@ impl Hooks for Compression {
         let Some(coding) = choose(&mut lines, &self.encodings) else {
             return;
         };
-        ex.coding = Some(coding);
         answer.set(&CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
         // How long it becomes is known at its end.
         for name in DIGESTS.iter().chain(&[CONTENT_LENGTH, ACCEPT_RANGES]) {
             answer.remove(name);
         }
-        answer.set(&TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         weaken(answer);
+        // HEAD is told what GET would be, and has no body (RFC 9110 section 9.3.2).
+        if head.method != Method::HEAD {
+            ex.coding = Some(coding);
+            answer.set(&TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
     }
 
     fn on_reply(&self, head: &RequestHead, answer: &mut ResponseHead, ex: &mut Exchange) {
