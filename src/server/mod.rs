@@ -164,12 +164,7 @@ pub async fn start(
         let shutdown = shared.shutdown.clone();
         open.push(doors::serve(door, control, telemetry, shutdown, &spawner));
     }
-    // Requests are served meanwhile. Where there is no thread for it, the first call has to wait.
-    let made = std::thread::Builder::new().name("connectors".to_owned());
-    drop(made.spawn(move || {
-        calls.prepare();
-        grpc.prepare();
-    }));
+    prepare(calls, grpc);
     Ok(Running {
         addresses,
         tcp,
@@ -178,6 +173,15 @@ pub async fn start(
         control,
         shared,
     })
+}
+
+/// Makes what calls connect by; requests are served meanwhile. Where there is no thread for it, the first call has to wait.
+fn prepare(calls: Arc<call::Http>, grpc: Arc<GrpcCalls>) {
+    let made = std::thread::Builder::new().name("connectors".to_owned());
+    drop(made.spawn(move || {
+        calls.prepare();
+        grpc.prepare();
+    }));
 }
 
 /// No request takes more turns through Pingora, whatever it tries in each.

@@ -1,6 +1,6 @@
 //! What is counted of decisions that somebody else is asked about: which clause asked, how it ended, how long it took.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec};
+use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use tokio::time::Instant;
 
 use super::MetricsSpec;
@@ -11,6 +11,7 @@ use super::metrics::Register;
 pub(super) struct AskMetrics {
     pub(super) durations: HistogramVec,
     pub(super) key_fetches: IntCounterVec,
+    pub(super) keys_fetched: IntGaugeVec,
 }
 
 impl AskMetrics {
@@ -29,6 +30,11 @@ impl AskMetrics {
                 "doorward_key_fetches_total",
                 "Fetches of the keys of issuers",
                 &["authenticator", "result"],
+            )?,
+            keys_fetched: register.gauges(
+                "doorward_keys_fetched_timestamp_seconds",
+                "When the keys of an issuer that are believed were fetched",
+                &["authenticator"],
             )?,
         })
     }
@@ -89,22 +95,32 @@ impl FetchResult {
     }
 }
 
-/// Fetches of the keys of one authenticator, in the order of [`FetchResult::ALL`].
+/// Fetches of the keys of one authenticator, in the order of [`FetchResult::ALL`], and when the last one that went well was.
 #[derive(Debug)]
-pub struct KeyMetrics([IntCounter; FetchResult::ALL.len()]);
+pub struct KeyMetrics {
+    fetches: [IntCounter; FetchResult::ALL.len()],
+    last: IntGauge,
+}
 
 impl KeyMetrics {
-    pub(super) fn new(fetches: &IntCounterVec, authenticator: &str) -> Self {
+    pub(super) fn new(asks: &AskMetrics, authenticator: &str) -> Self {
+        let fetches = &asks.key_fetches;
         let counter =
             |result: FetchResult| fetches.with_label_values(&[authenticator, result.code()]);
-        Self(FetchResult::ALL.map(counter))
+        Self {
+            fetches: FetchResult::ALL.map(counter),
+            last: asks.keys_fetched.with_label_values(&[authenticator]),
+        }
     }
 
-    /// A fetch ended so.
-    pub fn fetched(&self, result: FetchResult) {
+    /// A fetch ended so, at that time (in milliseconds since 1970).
+    pub fn fetched(&self, result: FetchResult, unix_millis: i64) {
         let at = FetchResult::ALL.iter().position(|known| *known == result);
-        if let Some(counter) = at.and_then(|at| self.0.get(at)) {
+        if let Some(counter) = at.and_then(|at| self.fetches.get(at)) {
             counter.inc();
+        }
+        if result == FetchResult::Fetched {
+            self.last.set(unix_millis / 1000);
         }
     }
 }

@@ -149,7 +149,7 @@ impl Telemetry {
     /// The fetches of the keys of the authenticator `name`.
     #[must_use]
     pub fn keys_of(&self, name: &str) -> KeyMetrics {
-        KeyMetrics::new(&self.metrics.asks.key_fetches, name)
+        KeyMetrics::new(&self.metrics.asks, name)
     }
 
     /// Opens the access log that `spec` asks for; the one before it ends.

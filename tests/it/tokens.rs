@@ -237,6 +237,11 @@ fn ready(provider: &Provider, text: &str) -> Gateway {
     let fetched = "doorward_key_fetches_total{authenticator=\"user\",result=\"fetched\"}";
     metric_becomes(&gateway, fetched, |count| count > 0);
     assert_eq!(provider.asked(), 1);
+    let when = "doorward_keys_fetched_timestamp_seconds{authenticator=\"user\"}";
+    // Of this century, and in seconds.
+    metric_becomes(&gateway, when, |at| {
+        (1_700_000_000..10_000_000_000).contains(&at)
+    });
     gateway
 }
 

@@ -105,7 +105,7 @@ impl Keeper {
                         log::info!(authenticator:% = self.name; "its keys can be fetched again");
                     }
                     self.failures = 0;
-                    self.metrics.fetched(FetchResult::Fetched);
+                    self.metrics.fetched(FetchResult::Fetched, now);
                     self.source.ends(now, Some(found));
                 }
                 Err((result, why)) => {
@@ -114,7 +114,7 @@ impl Keeper {
                     self.failures = self.failures.saturating_add(1);
                     // The issuer may have moved them.
                     self.found = None;
-                    self.metrics.fetched(result);
+                    self.metrics.fetched(result, now);
                     self.source.ends(now, None);
                 }
             }
