@@ -1,7 +1,7 @@
 //! Calls over the network: by HTTP/1.1 or HTTP/2, on connections that are kept.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use pingora::connectors::ConnectorOptions;
@@ -16,13 +16,11 @@ use super::{Answer, Attempted, Ended, Failed, Held, Passage, Request, Terms, is_
 use crate::exchange::{Exchange, Fault};
 use crate::upstream::{Again, Ask, Member, Picked, Retries, Tries, Upstream};
 
-/// What makes connections; it is made when it is first needed, or prepared before: it reads the certificates of the system, which
-/// takes some ten milliseconds.
-pub(crate) type Late<T> = LazyLock<T, Box<dyn FnOnce() -> T + Send>>;
-
 /// The connections of calls.
 pub struct Http {
-    connector: Late<Connector>,
+    options: ConnectorOptions,
+    /// Made when it is first needed, or prepared before: it reads the certificates of the system, which takes some ten milliseconds.
+    connector: OnceLock<Connector>,
 }
 
 impl std::fmt::Debug for Http {
@@ -67,15 +65,20 @@ impl Http {
     /// No connection yet; as many are kept as `conf` says.
     #[must_use]
     pub fn new(conf: &ServerConf) -> Self {
-        let options = ConnectorOptions::from_server_conf(conf);
         Self {
-            connector: Late::new(Box::new(|| Connector::new(Some(options)))),
+            options: ConnectorOptions::from_server_conf(conf),
+            connector: OnceLock::new(),
         }
     }
 
     /// Does what takes time now, so that the first call has not to wait for it.
     pub fn prepare(&self) {
-        LazyLock::force(&self.connector);
+        self.connector();
+    }
+
+    fn connector(&self) -> &Connector {
+        let make = || Connector::new(Some(self.options.clone()));
+        self.connector.get_or_init(make)
     }
 
     /// Makes one call, again as often as its terms let it.
@@ -121,7 +124,7 @@ impl Http {
         let mut runs = Runs::default();
         let way = errand.way(course, exchange)?;
         let mut latest = way.pick.member();
-        runs.begin(run(&self.connector, errand, way, &over));
+        runs.begin(run(self.connector(), errand, way, &over));
         let mut hedge_at = errand.hedge_after.map(|after| Instant::now() + after);
         let mut end: Option<End<'_>> = None;
         while !runs.is_empty() {
@@ -129,14 +132,14 @@ impl Http {
             let Some(ran) = runs.next(due).await else {
                 hedge_at = None;
                 if let Some(way) = errand.hedge(course, latest.take(), exchange) {
-                    runs.begin(run(&self.connector, errand, way, &over));
+                    runs.begin(run(self.connector(), errand, way, &over));
                 }
                 continue;
             };
             match errand.settle(ran, course, exchange) {
                 Settled::Again(way) => {
                     latest = way.pick.member();
-                    runs.begin(run(&self.connector, errand, way, &over));
+                    runs.begin(run(self.connector(), errand, way, &over));
                 }
                 Settled::Ended(ended) => {
                     if errand.is_good(&ended) {
@@ -149,7 +152,7 @@ impl Http {
         }
         let end = end.ok_or_else(|| none_free(errand.upstream))?;
         errand.note(&end, exchange);
-        end.outcome?.finish(&self.connector, errand).await
+        end.outcome?.finish(self.connector(), errand).await
     }
 }
 

@@ -21,7 +21,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use self::http::Http;
-pub(crate) use self::http::Late;
 use ::http::HeaderMap;
 pub use again::{Attempted, is_repeatable};
 pub use attempt::{changes_nothing, nobody_free, nobody_there, outcome_of};

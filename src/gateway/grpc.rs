@@ -5,7 +5,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use tokio::time::{Sleep, sleep};
 use super::home::own_stream;
 use super::state::State;
 use super::{Watch, again, answer, attempt, bodies, peer};
-use crate::call::{Late, fault_of};
+use crate::call::fault_of;
 use crate::exchange::{
     Fault, RequestHead, ResponseHead, Upgrade, check_answer, grpc_status, grpc_timeout, is_grpc,
     unbind_values,
@@ -44,7 +44,11 @@ const TAKE_NOTHING_MAX: Duration = Duration::from_secs(300);
 const KEPT_MAX: u64 = 64 * 1024;
 
 /// The connections that calls share.
-pub struct GrpcCalls(Late<Connector>);
+pub struct GrpcCalls {
+    options: ConnectorOptions,
+    /// Made when it is first needed, or prepared before.
+    connector: OnceLock<Connector>,
+}
 
 impl std::fmt::Debug for GrpcCalls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -65,13 +69,20 @@ impl GrpcCalls {
     /// No connection yet.
     #[must_use]
     pub fn new(conf: &ServerConf) -> Self {
-        let options = ConnectorOptions::from_server_conf(conf);
-        Self(Late::new(Box::new(|| Connector::new(Some(options)))))
+        Self {
+            options: ConnectorOptions::from_server_conf(conf),
+            connector: OnceLock::new(),
+        }
     }
 
     /// Does what takes time now, so that the first call has not to wait for it.
     pub fn prepare(&self) {
-        LazyLock::force(&self.0);
+        self.connector();
+    }
+
+    fn connector(&self) -> &Connector {
+        let make = || Connector::new(Some(self.options.clone()));
+        self.connector.get_or_init(make)
     }
 
     /// Serves a call to its end. `Err`: its answer has not begun, or cannot be ended.
@@ -98,7 +109,7 @@ impl GrpcCalls {
             let ended = ended.or_else(|error| call.break_off(state, error));
             let begun = call.answer.is_some() || call.is_over;
             let target = call.target;
-            self.0
+            self.connector()
                 .release_http_session(target, &*peer, peer.idle_timeout());
             if ended.is_err() && !begun && goes_on(session, state) {
                 continue;
@@ -133,11 +144,11 @@ impl GrpcCalls {
 
     async fn open(&self, peer: &HttpPeer, state: &State) -> Result<Http2Session> {
         // One that is gone by now is as good as none.
-        if let Ok(Some(known)) = self.0.reused_http_session(peer).await {
+        if let Ok(Some(known)) = self.connector().reused_http_session(peer).await {
             attempt::reused(state);
             return Ok(known);
         }
-        let HttpSession::H2(new) = self.0.new_http_session::<_, ()>(peer).await? else {
+        let HttpSession::H2(new) = self.connector().new_http_session::<_, ()>(peer).await? else {
             return Err(Error::explain(ErrorType::H2Downgrade, "no HTTP/2"));
         };
         attempt::connected(state);
