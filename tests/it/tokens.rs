@@ -54,7 +54,7 @@ impl Signer {
         }
     }
 
-    fn ec(id: &'static str) -> Self {
+    pub(super) fn ec(id: &'static str) -> Self {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let key = EcKey::generate(&group).unwrap();
         let mut context = BigNumContext::new().unwrap();

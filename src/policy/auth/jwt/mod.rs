@@ -6,6 +6,7 @@ mod source;
 mod spec;
 mod strict;
 mod token;
+mod twin;
 #[cfg(test)]
 mod wycheproof;
 
@@ -21,6 +22,7 @@ use self::source::KeySource;
 pub(super) use self::spec::{Spec, authorization, carriers};
 pub(super) use self::strict::object;
 use self::token::Token;
+pub(super) use self::twin::twin;
 use super::authenticator::Means;
 use super::cache::Cache;
 use super::carrier::{Carrier, Shown};
@@ -69,6 +71,8 @@ struct Verified {
     bound: Option<Box<[u8]>>,
     /// Of its text.
     digest: Digest,
+    /// Of the other text that its signature has, where there is one.
+    twin: Option<Digest>,
     /// Of which keys.
     generation: u64,
 }
@@ -192,6 +196,7 @@ impl Jwt {
         (name, known): (&Arc<str>, &Consumers),
         digest: &Digest,
     ) -> Result<Verified, Finding> {
+        let written = text;
         let token = Token::read(text).map_err(Finding::Refused)?;
         // Before anybody is asked: the token may be another authenticator's.
         if !self.algorithms.contains(&token.algorithm) {
@@ -219,6 +224,7 @@ impl Jwt {
             until,
             bound,
             digest: *digest,
+            twin: twin(written),
             generation,
         })
     }
@@ -308,7 +314,8 @@ fn admit(verified: &Verified, ex: &Exchange, known: &Consumers) -> Finding {
         return Finding::Refused("it is bound to another certificate");
     }
     // Also of one that was verified before.
-    if let Some(taken_back) = known.takes_back(&verified.identity, &verified.digest, ex) {
+    let digests = (&verified.digest, verified.twin.as_ref());
+    if let Some(taken_back) = known.takes_back(&verified.identity, digests, ex) {
         return taken_back;
     }
     known.admit(Arc::clone(&verified.identity))
