@@ -16,7 +16,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value as Json};
 
 use self::fetch::{Keeper, Where};
-use self::keys::Found;
+use self::keys::{Found, Key};
 pub(super) use self::keys::{KeySet, Source};
 use self::source::KeySource;
 pub(super) use self::spec::{Spec, authorization, carriers};
@@ -37,6 +37,7 @@ use crate::telemetry::KeyMetrics;
 const BYTES_OF_A_BYTE: usize = 3;
 
 const UNKNOWN_KEY: &str = "its key is not known";
+const BAD: &str = "its signature does not hold";
 const NO_KEYS: &str = "the keys of its issuer cannot be fetched";
 
 /// Verifies tokens.
@@ -245,12 +246,12 @@ impl Jwt {
             }
         };
         let may_ask = matches!(&self.keys, Keys::Live(source, _) if source.may_ask(now));
+        let holds = |key: &Key| key.verifies(token.signed, token.signature, token.algorithm);
         match keys.find(token.key_id.as_deref(), token.algorithm) {
-            Found::Key(key) if key.verifies(token.signed, token.signature, token.algorithm) => {
-                Ok(generation)
-            }
-            Found::Key(_) => Err(Finding::Refused("its signature does not hold")),
-            Found::Unknown if may_ask => Err(Finding::Ask),
+            Found::Key(key) if holds(key) => Ok(generation),
+            Found::Some(keys) if keys.iter().any(|key| holds(key)) => Ok(generation),
+            Found::Some(_) | Found::Unknown if may_ask => Err(Finding::Ask),
+            Found::Key(_) | Found::Some(_) => Err(Finding::Refused(BAD)),
             Found::Unknown => Err(Finding::Refused(UNKNOWN_KEY)),
             Found::Unclear => Err(Finding::Refused("no one key is meant for it")),
         }
