@@ -3,14 +3,15 @@
 use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, IF_RANGE,
-    RANGE, TRANSFER_ENCODING,
+    RANGE, TRANSFER_ENCODING, WWW_AUTHENTICATE,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 
 use super::{outgoing, route};
 use crate::call::{Answer, Request, strip_connection};
 use crate::exchange::{
-    DIGESTS, Exchange, Facts, Fault, Headers as _, RequestHead, ResponseHead, is_told_body, weaken,
+    DIGESTS, Edit, Exchange, Facts, Fault, Headers as _, RequestHead, ResponseHead, is_told_body,
+    weaken,
 };
 use crate::plan::Plan;
 use crate::policy::{BodyChanges, Chain};
@@ -74,6 +75,16 @@ pub fn to_upstream(
         sent.remove(&IF_RANGE);
     }
     Ok(Request { head: sent, body })
+}
+
+/// Says what would help whose body is not the one that was signed (RFC 9110 section 15.5.2).
+pub fn ask_again(fault: Fault, exchange: &mut Exchange) {
+    if fault == Fault::Unauthenticated {
+        let challenge = HeaderValue::from_static("Signature realm=\"api\"");
+        exchange
+            .to_client
+            .push(Edit::Add(WWW_AUTHENTICATE, challenge));
+    }
 }
 
 /// The whole answer, as the client gets it.

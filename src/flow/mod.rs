@@ -20,7 +20,7 @@ pub use answer::{
 };
 pub use ask::read as read_head;
 
-pub use called::{to_client, to_upstream, whole_max};
+pub use called::{ask_again, to_client, to_upstream, whole_max};
 pub use credential::{check as check_credential, show as show_credential};
 pub use explain::{Bound, explain};
 pub use incoming::shape;

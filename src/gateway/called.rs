@@ -45,7 +45,10 @@ pub(super) async fn serve(
             Ok(request) => call(session, state, gateway, (&plan, &request)).await?,
             // Another upstream may have one.
             Err(Fault::NoCredential) => Err(Fault::NoCredential),
-            Err(fault) => return answer::fault(session, state, fault).await,
+            Err(fault) => {
+                flow::ask_again(fault, &mut state.exchange);
+                return answer::fault(session, state, fault).await;
+            }
         };
         let asked = session.req_header();
         let outcome = match &called {

@@ -258,6 +258,47 @@ fn several_ways_are_asked_for_by_several_challenges() {
 }
 
 #[test]
+fn who_is_suspended_does_not_come_in_by_another_credential() {
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    let origin = Origin::echo();
+    let authenticators = "one: { api_key: {} }, two: { api_key: { header: x-other } }, \
+        staff: { basic: { htpasswd_file: users } }";
+    let more = format!(
+        "{}, away: {{ identify: {{ basic: alice }}, suspended: true }}",
+        consumers()
+    );
+    let (good, gone) = ("key-of-acme", "key-of-former");
+    let alice = basic("alice:secret");
+    for auth in ["[one, two, staff]", "[staff, two, one]"] {
+        let text = config(
+            &origin.url(),
+            authenticators,
+            &more,
+            &format!("auth: {auth}, {TOLD}"),
+        );
+        let gateway = Setup::new(&text)
+            .file("users", format!("alice:{hash}\n"))
+            .spawn();
+        for (headers, status) in [
+            (vec![("X-Api-Key", good)], 200),
+            (vec![("X-Api-Key", good), ("X-Other", good)], 200),
+            (vec![("X-Api-Key", good), ("X-Other", "wrong")], 200),
+            (vec![("X-Api-Key", good), ("X-Other", gone)], 403),
+            (vec![("X-Api-Key", gone), ("X-Other", good)], 403),
+            (vec![("Authorization", alice.as_str())], 403),
+        ] {
+            assert_eq!(ask(&gateway, "/", &headers).status, status, "{headers:?}");
+        }
+        // Whoever has not been verified yet is, first.
+        let wrong = basic("alice:wrong");
+        for (pair, status) in [(&alice, 403), (&wrong, 200), (&alice, 403)] {
+            let both = [("X-Api-Key", good), ("Authorization", pair.as_str())];
+            assert_eq!(ask(&gateway, "/", &both).status, status);
+        }
+    }
+}
+
+#[test]
 fn grpc_hears_unauthenticated_by_its_status() {
     let origin = Origin::echo();
     let gateway = keyed(&origin, "", "[partner]");
@@ -600,7 +641,13 @@ fn a_certificate_says_who_is_calling() {
             .into_iter()
             .chain(key.map(|key| ("X-Api-Key", key)))
             .collect();
-        client.request("GET", "/", &headers, b"").expect(status);
+        let answer = client.request("GET", "/", &headers, b"").expect(status);
+        let asked = answer.headers_all("www-authenticate");
+        assert_eq!(asked.is_empty(), status == 200, "{asked:?}");
+        if headers.len() == 2 && !asked.is_empty() {
+            // The key is good, and not asked for once more.
+            assert_eq!(asked, ["ClientCertificate realm=\"api\""]);
+        }
     }
     assert_eq!(origin.count(), 2);
     assert_eq!(origin.last().header("x-told"), Some("acme/api_key/acme"));

@@ -286,6 +286,9 @@ fn a_page_of_another_origin_does_not_act_with_cookies() {
     let routes = "  - { name: o, match: { path_prefix: / }, upstream: o, csrf: { origins: [\"https://*.app.test\"] } }\n";
     let gateway = Gateway::spawn(&config(&origin, "", routes));
     let cookie = ("Cookie", "session=1");
+    let password = ("Authorization", "Basic YTpi");
+    let negotiated = ("Authorization", "negotiate YTpi");
+    let token = ("Authorization", "Bearer abc");
     let host = ("Host", "site.test");
     let of = |origin| ("Origin", origin);
     let site = |site| ("Sec-Fetch-Site", site);
@@ -326,6 +329,11 @@ fn a_page_of_another_origin_does_not_act_with_cookies() {
             &[cookie, of("http://site.test"), of("http://evil.test")],
             false,
         ),
+        // What a browser asks people for, and then sends by itself, is as good as a cookie.
+        ("POST", &[password, site("cross-site")], false),
+        ("POST", &[negotiated, of("https://evil.test")], false),
+        ("POST", &[password, site("same-origin")], true),
+        ("POST", &[token, site("cross-site")], true),
         // No cookie, no harm; and who says nothing is no browser.
         ("POST", &[site("cross-site"), of("https://evil.test")], true),
         ("POST", &[cookie], true),
@@ -379,7 +387,7 @@ fn the_gateway_tells_why() {
     let told = explain("PUT", &["origin: https://evil.test", "cookie: a=b"]);
     assert!(told.contains("the page may not read the answer"), "{told}");
     assert!(
-        told.contains("a page of another origin asks with cookies"),
+        told.contains("a page of another origin asks with what the browser sends"),
         "{told}"
     );
 }

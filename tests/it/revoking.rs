@@ -9,8 +9,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value as Json, json};
 
+use super::auth::sha256;
 use super::control::{ask_socket, at_socket, reload};
 use super::support::{Client, DEADLINE, Gateway, Origin, Reply, Setup, run, run_cli, scale};
 use super::tokens::{Signer, claims, now, set};
@@ -189,6 +192,44 @@ fn tokens_are_taken_back_one_by_one_or_all_of_somebody() {
     );
     let nothing = run_cli(&["tokens", "revoke"], gateway.dir());
     assert_eq!(nothing.code, 2, "{}", nothing.stderr);
+}
+
+/// A signature of ES256 holds as well with the order of the curve less `s`: who has the token can write the other text.
+fn other_text(token: &str) -> String {
+    use openssl::bn::BigNum;
+    let (signed, signature) = token.rsplit_once('.').unwrap();
+    let mut signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let order = "FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551";
+    let order = BigNum::from_hex_str(order).unwrap();
+    let s = BigNum::from_slice(&signature[32..]).unwrap();
+    let turned = (&order - &s).to_vec_padded(32).unwrap();
+    signature[32..].copy_from_slice(&turned);
+    format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+#[test]
+fn a_token_that_is_taken_back_by_its_text_has_no_other_text() {
+    let (origin, state) = (Origin::echo(), tempfile::tempdir().unwrap());
+    let signer = Signer::ec("e");
+    let gateway = Setup::new(&config(&origin, state.path(), ""))
+        .file("keys.json", set(&[&signer]).to_string())
+        .spawn();
+    let mut client = gateway.client();
+    let made: Vec<String> = (0..4)
+        .map(|number| signer.token(&claims(ISSUER, &json!({ "sub": number.to_string() }))))
+        .collect();
+    let (others, kept) = (other_text(&made[1]), &made[3]);
+    // Both texts of the second are remembered as verified; nobody has seen the first.
+    assert_eq!(statuses(&mut client, &[&made[1], &others, kept]), [200; 3]);
+    for token in &made[..3] {
+        done(&gateway, &["tokens", "revoke", "--sha256", &sha256(token)]);
+    }
+    for token in &made[..3] {
+        let both = [token.as_str(), &other_text(token)];
+        assert_eq!(statuses(&mut client, &both), [401, 401]);
+    }
+    let both = [kept.as_str(), &other_text(kept)];
+    assert_eq!(statuses(&mut client, &both), [200, 200]);
 }
 
 #[test]

@@ -178,6 +178,8 @@ fn of_a_request_that_was_changed_the_upstream_sees_nothing() {
     ] {
         let answer = ask(&gateway, (method, path), &headers, body);
         assert_eq!(answer.status, status, "{what}");
+        let asked = answer.headers_all("www-authenticate");
+        assert_eq!(asked.len(), usize::from(status == 401), "{what}");
     }
     assert_eq!(origin.count(), 0);
     // In chunks, one byte after the other: the same.
@@ -206,6 +208,10 @@ fn whoever_does_not_sign_is_told_what_to_sign() {
     assert_eq!(
         answer.header("accept-signature"),
         Some(r#"sig=("@method" "@path" "content-digest");created;keyid"#)
+    );
+    assert_eq!(
+        answer.headers_all("www-authenticate"),
+        ["Signature realm=\"api\""]
     );
     assert_eq!(origin.count(), 0);
     // What is read as a whole is said.

@@ -54,7 +54,7 @@ impl Signer {
         }
     }
 
-    fn ec(id: &'static str) -> Self {
+    pub(super) fn ec(id: &'static str) -> Self {
         let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
         let key = EcKey::generate(&group).unwrap();
         let mut context = BigNumContext::new().unwrap();
@@ -75,6 +75,13 @@ impl Signer {
             key: EncodingKey::from_ec_pem(&pem).unwrap(),
             jwk,
         }
+    }
+
+    /// The same without a name.
+    fn nameless(mut self) -> Self {
+        self.id = "";
+        drop(self.jwk.as_object_mut().unwrap().shift_remove("kid"));
+        self
     }
 
     pub(super) fn ed(id: &'static str) -> Self {
@@ -111,7 +118,7 @@ impl Signer {
 
     pub(super) fn token(&self, claims: &Value) -> String {
         let header = Header {
-            kid: Some(self.id.to_owned()),
+            kid: Some(self.id.to_owned()).filter(|id| !id.is_empty()),
             ..Header::new(self.algorithm)
         };
         jsonwebtoken::encode(&header, claims, &self.key).unwrap()
@@ -553,10 +560,18 @@ fn a_claim_never_ends_a_line() {
 
 /// The cooldown is counted from the last attempt: the first one was when the gateway began.
 #[test]
-fn a_new_key_is_fetched_when_the_first_token_names_it() {
+fn a_new_key_is_fetched_when_the_first_token_needs_it() {
+    std::thread::scope(|scope| {
+        scope.spawn(|| rotates(&Signer::ec("old"), &Signer::ec("new")));
+        // Where keys have no names, a signature that none of them made says so.
+        let nameless = || Signer::ec("").nameless();
+        scope.spawn(move || rotates(&nameless(), &nameless()));
+    });
+}
+
+fn rotates(old: &Signer, new: &Signer) {
     const PATIENCE: Duration = Duration::from_secs(90);
-    let (old, new) = (Signer::ec("old"), Signer::ec("new"));
-    let (provider, origin) = (Provider::start(&[&old]), Origin::echo());
+    let (provider, origin) = (Provider::start(&[old]), Origin::echo());
     let url = provider.url();
     let gateway = ready(
         &provider,
@@ -564,7 +579,7 @@ fn a_new_key_is_fetched_when_the_first_token_names_it() {
     );
     let before = old.token(&claims(&url, &json!({})));
     ask(&gateway, &before).expect(200);
-    provider.publish(&[&old, &new]);
+    provider.publish(&[old, new]);
     let after = new.token(&claims(&url, &json!({})));
     let since = Instant::now();
     // Nobody can be asked again so soon: the key is not known.
@@ -578,6 +593,36 @@ fn a_new_key_is_fetched_when_the_first_token_names_it() {
     assert_eq!(provider.asked(), 2);
     // What is taken out counts from the next fetch on; until then both are good.
     ask(&gateway, &before).expect(200);
+}
+
+#[test]
+fn keys_without_names_are_tried_one_after_the_other() {
+    let origin = Origin::echo();
+    let nameless = || Signer::ec("").nameless();
+    let signers: Vec<Signer> = (0..5).map(|_| nameless()).collect();
+    let rsa = Signer::rsa("").nameless();
+    let all: Vec<&Signer> = [&rsa].into_iter().chain(&signers).collect();
+    let gateway = Setup::new(&config(
+        &origin,
+        "issuer: \"https://id.example.com\", jwks_file: keys.json",
+        "",
+    ))
+    .file("keys.json", set(&all).to_string())
+    .spawn();
+    let claims = claims("https://id.example.com", &json!({}));
+    // Four of one kind; no request costs more.
+    for (signer, status) in all.iter().zip([200, 200, 200, 200, 200, 401]) {
+        assert_eq!(ask(&gateway, &signer.token(&claims)).status, status);
+        // A name that nobody gave to a key says nothing.
+        let header = json!({ "alg": format!("{:?}", signer.algorithm), "kid": "x" });
+        let named = signer.raw(header.to_string().as_bytes(), claims.to_string().as_bytes());
+        assert_eq!(ask(&gateway, &named).status, status);
+    }
+    refused(
+        &ask(&gateway, &nameless().token(&claims)),
+        401,
+        "unauthenticated",
+    );
 }
 
 #[test]

@@ -31,6 +31,9 @@ use crate::link::Names;
 use crate::telemetry::Telemetry;
 use crate::upstream::Names as HostNames;
 
+/// Who gets 401 is told how to do better (RFC 9110 section 15.5.2), also where no scheme is registered for it.
+const BY_TLS: &str = "ClientCertificate realm=\"api\"";
+const SIGNED: &str = "Signature realm=\"api\"";
 /// RFC 6750 section 3.1.
 const INVALID_TOKEN: &str = "Bearer realm=\"api\", error=\"invalid_token\"";
 
@@ -219,7 +222,8 @@ impl AuthenticatorSpec {
             }
             Self::ClientCert(spec) => {
                 let part = spec.identity;
-                (Kind::ClientCert(ClientCert { part }), Vec::new(), None)
+                let kind = Kind::ClientCert(ClientCert { part });
+                (kind, Vec::new(), Some(BY_TLS.to_owned()))
             }
             Self::Forward(spec) => {
                 let kind = spec.compile(&place.key("forward"), refer.names, problems)?;
@@ -235,7 +239,7 @@ impl AuthenticatorSpec {
                 let file = self.file(place).and_then(|(at, _)| refer.files.get(&at));
                 let kind = spec.compile(&place.key("signature"), file, problems)?;
                 let kind = Kind::Signature(Box::new(kind));
-                (kind, Signature::carriers(), None)
+                (kind, Signature::carriers(), Some(SIGNED.to_owned()))
             }
         };
         let invalid = matches!(kind, Kind::Jwt(_) | Kind::Introspection(_))
@@ -292,6 +296,11 @@ impl Authenticator {
                 Box::pin(ready(Finding::Unavailable("nobody can be asked")))
             }
         }
+    }
+
+    /// Whether it finds out by itself what it asks for: it takes a while, and no other machine.
+    pub(super) const fn asks_here(&self) -> bool {
+        matches!(self.kind, Kind::Basic(_))
     }
 
     /// Begins what needs a task, and waits a little for the names of those it asks.

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::exchange::{Edit, Identity, Reply};
 
 /// Somebody else vouches for the caller, and says what the request, and its answer, get for that.
@@ -46,6 +48,13 @@ pub(super) enum Finding {
     Unavailable(&'static str),
 }
 
+impl Finding {
+    /// Whether what is shown holds.
+    pub(super) const fn is_good(&self) -> bool {
+        matches!(self, Self::Known(_) | Self::Vouched(_))
+    }
+}
+
 /// What a route makes of it.
 #[derive(Debug)]
 pub(super) enum Outcome {
@@ -74,11 +83,11 @@ pub(super) enum Wanted {
     All,
 }
 
-/// What was found so far: the worst of it counts, unless somebody is known where one is enough.
+/// What was found so far: the worst of it counts, unless somebody is known where one is enough and nobody is barred.
 #[derive(Debug)]
 pub(super) struct Tally {
     wanted: Wanted,
-    known: Vec<Arc<Identity>>,
+    known: SmallVec<[Arc<Identity>; 1]>,
     vouched: Vec<Arc<Vouched>>,
     answered: Option<Arc<Reply>>,
     refused: Option<&'static str>,
@@ -87,14 +96,16 @@ pub(super) struct Tally {
     /// Of how many so.
     absent: usize,
     ask: usize,
+    /// Whether there is one that this machine has yet to find out by itself.
+    open_here: bool,
 }
 
 impl Tally {
     /// Nothing yet.
-    pub(super) const fn new(wanted: Wanted) -> Self {
+    pub(super) fn new(wanted: Wanted) -> Self {
         Self {
             wanted,
-            known: Vec::new(),
+            known: SmallVec::new(),
             vouched: Vec::new(),
             answered: None,
             absent: 0,
@@ -102,19 +113,20 @@ impl Tally {
             barred: None,
             unavailable: None,
             ask: 0,
+            open_here: false,
         }
     }
 
-    /// Adds what one found. `Some`: the others need not look.
-    pub(super) fn add(&mut self, finding: Finding) -> Option<Outcome> {
+    /// Whether somebody is known already where one is enough: the others only count where they bar.
+    pub(super) fn is_enough(&self) -> bool {
+        self.wanted == Wanted::Any && !self.known.is_empty()
+    }
+
+    /// Adds what one found; `here` where it is found out by this machine. `Some`: the others need not look.
+    pub(super) fn add(&mut self, finding: Finding, here: bool) -> Option<Outcome> {
         match finding {
-            Finding::Known(identity) if self.wanted == Wanted::Any => {
-                return Some(Outcome::Known(identity, Vec::new()));
-            }
-            Finding::Vouched(vouched) if self.wanted == Wanted::Any => {
-                let identity = Arc::clone(&vouched.identity);
-                return Some(Outcome::Known(identity, vec![vouched]));
-            }
+            // The first that knows the caller counts.
+            Finding::Known(_) | Finding::Vouched(_) if self.is_enough() => {}
             Finding::Known(identity) => self.known.push(identity),
             Finding::Vouched(vouched) => {
                 self.known.push(Arc::clone(&vouched.identity));
@@ -124,9 +136,18 @@ impl Tally {
             Finding::Absent => self.absent += 1,
             Finding::Refused(why) => self.refused = self.refused.or(Some(why)),
             // Whoever is barred does not come in by another door.
+            Finding::Barred(why) if self.wanted == Wanted::Any => {
+                return Some(Outcome::Barred(why));
+            }
             Finding::Barred(why) => self.barred = self.barred.or(Some(why)),
-            Finding::Unavailable(why) => self.unavailable = self.unavailable.or(Some(why)),
-            Finding::Ask => self.ask += 1,
+            Finding::Unavailable(why) => {
+                self.unavailable = self.unavailable.or(Some(why));
+                self.open_here |= here;
+            }
+            Finding::Ask => {
+                self.ask += 1;
+                self.open_here |= here;
+            }
         }
         let over = self.wanted == Wanted::All && self.is_refused();
         over.then(|| self.worst())
@@ -138,6 +159,9 @@ impl Tally {
 
     /// What it comes to.
     pub(super) fn end(self) -> Outcome {
+        if self.is_enough() && !self.open_here {
+            return join(&self.known, self.vouched);
+        }
         if self.is_refused() && self.ask == 0 && self.unavailable.is_none() {
             return self.worst();
         }
@@ -207,7 +231,7 @@ mod tests {
     fn tally(wanted: Wanted, findings: Vec<Finding>) -> String {
         let mut tally = Tally::new(wanted);
         for finding in findings {
-            if let Some(outcome) = tally.add(finding) {
+            if let Some(outcome) = tally.add(finding, false) {
                 return word(&outcome);
             }
         }
@@ -242,6 +266,26 @@ mod tests {
         assert_eq!(tally(Any, vec![Refused("x"), known("a", "1")]), "a/1");
         assert_eq!(tally(Any, vec![Ask, known("a", "1")]), "a/1");
         assert_eq!(tally(Any, vec![Unavailable("x"), known("", "1")]), "-/1");
+        let two = || vec![known("a", "1"), known("b", "2")];
+        assert_eq!(tally(Any, two()), "a/1");
+    }
+
+    #[test]
+    fn who_is_barred_does_not_come_in_by_another_door() {
+        assert_eq!(tally(Any, vec![known("a", "1"), Barred("x")]), "barred");
+        assert_eq!(tally(Any, vec![Barred("x"), known("a", "1")]), "barred");
+        assert_eq!(
+            tally(Any, vec![known("a", "1"), Absent, Barred("x")]),
+            "barred"
+        );
+        assert_eq!(tally(Any, vec![Ask, Barred("x")]), "barred");
+        // What this machine finds out itself is found out; nobody else is asked for it.
+        for (here, told) in [(true, "ask"), (false, "a/1")] {
+            let mut tally = Tally::new(Any);
+            assert!(tally.add(known("a", "1"), false).is_none());
+            assert!(tally.add(Ask, here).is_none());
+            assert_eq!(word(&tally.end()), told);
+        }
     }
 
     #[test]

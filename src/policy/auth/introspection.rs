@@ -19,7 +19,7 @@ use super::carrier::{Carrier, Shown};
 use super::consumers::Consumers;
 use super::finding::Finding;
 use super::flights::Flights;
-use super::jwt::{bound_to, carriers, is_bound, object, scopes};
+use super::jwt::{bound_to, carriers, is_bound, object, scopes, twin};
 use crate::base::canon::encode_query;
 use crate::base::digest::Digest;
 use crate::base::net::USER_IN_URL;
@@ -125,6 +125,8 @@ struct Active {
     bound: Option<Box<[u8]>>,
     /// Of the token's text.
     digest: Digest,
+    /// Of the other text that its signature has, where there is one.
+    twin: Option<Digest>,
 }
 
 impl fmt::Debug for Introspection {
@@ -295,7 +297,7 @@ impl Introspection {
             return Err(UNCLEAR);
         };
         let weight = answer.body.len() * BYTES_OF_A_BYTE + 512;
-        let found = self.judge(said, (digest, ex.unix_millis), (name, known))?;
+        let found = self.judge(said, (digest, twin(token)), ex.unix_millis, (name, known))?;
         self.known.keep(digest, found.clone(), weight);
         Ok(found)
     }
@@ -304,7 +306,8 @@ impl Introspection {
     fn judge(
         &self,
         said: Map<String, Json>,
-        (digest, now): (Digest, i64),
+        (digest, twin): (Digest, Option<Digest>),
+        now: i64,
         (name, known): (&Arc<str>, &Consumers),
     ) -> Result<Known, Finding> {
         let nothing = Known {
@@ -364,6 +367,7 @@ impl Introspection {
                 identity: Arc::new(identity),
                 bound,
                 digest,
+                twin,
             })),
             until: ends.map_or(until, |ends| ends.min(until)),
         })
@@ -396,7 +400,7 @@ fn admit(active: Option<&Arc<Active>>, ex: &Exchange, known: &Consumers) -> Find
             Finding::Refused("it is bound to another certificate")
         }
         Some(_) | None => known
-            .takes_back(&active.identity, &active.digest, ex)
+            .takes_back(&active.identity, (&active.digest, active.twin.as_ref()), ex)
             .unwrap_or_else(|| known.admit(Arc::clone(&active.identity))),
     }
 }

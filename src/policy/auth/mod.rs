@@ -309,6 +309,22 @@ impl Auth {
         }
     }
 
+    /// One more credential of a caller who is known already: whether its consumer was suspended at run time.
+    fn seen(&self, found: Finding, tally: &Tally, ex: &Exchange) -> Finding {
+        let identity = match &found {
+            Finding::Known(identity) => identity,
+            Finding::Vouched(vouched) => &vouched.identity,
+            _ => return found,
+        };
+        if !tally.is_enough() {
+            return found;
+        }
+        match self.consumers.bars(identity, ex) {
+            Some((why, Fault::Forbidden)) => Finding::Barred(why),
+            Some(_) | None => found,
+        }
+    }
+
     /// Lets somebody in who is known, unless they are suspended, or nobody can say whether they are.
     fn admit(&self, identity: Arc<Identity>, ex: &mut Exchange) -> Result<(), Fault> {
         let unplanned = || self.unplanned(&identity);
@@ -355,14 +371,18 @@ impl Auth {
                 .carriers()
                 .iter()
                 .any(|carrier| carrier.read(head) != Shown::Nothing);
-            let challenge = if shown {
-                method.invalid()
-            } else {
-                method.challenge()
+            let challenge = match shown {
+                // Where all are wanted another one may be missing: what holds is not called invalid.
+                true if self.wanted == Wanted::All && method.look(head, ex).is_good() => continue,
+                true => method.invalid(),
+                false => method.challenge(),
             };
             if let Some(challenge) = challenge.filter(|challenge| !asked.contains(challenge)) {
                 asked.push(challenge);
             }
+        }
+        if asked.is_empty() {
+            asked.extend(self.methods.iter().find_map(|method| method.challenge()));
         }
         for challenge in asked {
             ex.to_client
@@ -396,7 +416,8 @@ impl Hooks for Auth {
         }
         let mut tally = Tally::new(self.wanted);
         for method in &self.methods {
-            if let Some(outcome) = tally.add(method.look(head, ex)) {
+            let found = self.seen(method.look(head, ex), &tally, ex);
+            if let Some(outcome) = tally.add(found, method.asks_here()) {
                 return self.conclude(outcome, head, ex);
             }
         }
@@ -413,10 +434,13 @@ impl Hooks for Auth {
             let mut tally = Tally::new(self.wanted);
             for method in &self.methods {
                 let mut found = method.look(head, ex);
-                if matches!(found, Finding::Ask) {
+                let here = method.asks_here();
+                // Nobody else is asked about a caller who is known already.
+                if matches!(found, Finding::Ask) && (here || !tally.is_enough()) {
                     found = method.ask(head, ex, outside).await;
                 }
-                if let Some(outcome) = tally.add(found) {
+                let found = self.seen(found, &tally, ex);
+                if let Some(outcome) = tally.add(found, here) {
                     return self.conclude(outcome, head, ex);
                 }
             }

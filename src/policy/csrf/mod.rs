@@ -1,7 +1,7 @@
-//! Requests that a page of another origin makes with the cookies of whoever looks at it are refused.
+//! Requests that a page of another origin makes with what a browser sends by itself are refused: cookies, passwords, certificates.
 
-use http::header::{COOKIE, HeaderName, UPGRADE};
-use http::{HeaderValue, Method};
+use http::header::{AUTHORIZATION, COOKIE, HeaderName, UPGRADE};
+use http::{HeaderMap, HeaderValue, Method};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,8 @@ use crate::exchange::{Exchange, Fault, RequestHead, Verdict};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Refuses what a page of another origin asks for with cookies: every method but GET, HEAD, OPTIONS and TRACE, and WebSockets.
+/// Refuses what a page of another origin asks for with what a browser sends by itself (cookies, `Authorization: Basic` and what
+/// else it asks people for, certificates): every method but GET, HEAD, OPTIONS and TRACE, and WebSockets.
 /// Who a page belongs to is what the browser says (`Sec-Fetch-Site`, `Origin`, `Referer`); who says nothing is no browser,
 /// and passes.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -55,10 +56,10 @@ impl Hooks for Csrf {
             let mut all = to.as_bytes().split(|byte| *byte == b',');
             all.any(|to| to.trim_ascii().eq_ignore_ascii_case(b"websocket"))
         });
-        if safe && !upgrades || !head.headers.contains_key(COOKIE) || self.may(head, ex) {
+        if safe && !upgrades || !is_sent_by_itself(&head.headers, ex) || self.may(head, ex) {
             return Ok(Verdict::Continue);
         }
-        ex.refusal = Some("a page of another origin asks with cookies");
+        ex.refusal = Some("a page of another origin asks with what the browser sends");
         Err(Fault::Forbidden)
     }
 
@@ -87,6 +88,20 @@ impl Csrf {
             },
         }
     }
+}
+
+/// Whether a browser sends a credential that no script had to know.
+fn is_sent_by_itself(headers: &HeaderMap, ex: &Exchange) -> bool {
+    const ASKED_FOR: [&[u8]; 4] = [b"basic", b"digest", b"negotiate", b"ntlm"];
+    let certified = ex.secured.as_ref().is_some_and(|it| it.client.is_some());
+    let mut shown = headers.get_all(AUTHORIZATION).iter();
+    certified
+        || headers.contains_key(COOKIE)
+        || shown.any(|value| {
+            let value = value.as_bytes().trim_ascii_start();
+            let scheme = value.split(|byte| *byte == b' ').next().unwrap_or_default();
+            ASKED_FOR.iter().any(|it| scheme.eq_ignore_ascii_case(it))
+        })
 }
 
 /// Whether `origin` is the one that the client asked.

@@ -6,6 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value as Json};
+use smallvec::SmallVec;
 
 use super::strict;
 use super::token::is_key_id;
@@ -13,6 +14,8 @@ use crate::base::digest::Digest;
 
 /// A set has no more keys; of more the first are taken.
 const KEYS_MAX: usize = 100;
+/// So many keys are tried for a token that names none.
+const TRIED_MAX: usize = 4;
 /// RFC 7518 section 3.3.
 const RSA_BYTES_MIN: usize = 256;
 
@@ -49,6 +52,8 @@ pub(in crate::policy::auth) struct KeySet {
 pub(super) enum Found<'k> {
     /// Its key.
     Key(&'k Key),
+    /// Those that may be, where no name says which; should none be, there may be another by now.
+    Some(SmallVec<[&'k Key; TRIED_MAX]>),
     /// No key of this name; there may be one by now.
     Unknown,
     /// More than one, or one that is for something else.
@@ -99,18 +104,24 @@ impl KeySet {
         self.keys.iter().any(|key| key.id.is_some() && good(key))
     }
 
-    /// The key that a token says it was signed with.
+    /// The key that a token says it was signed with, or those that it may be signed with.
     pub(super) fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Found<'_> {
-        let named = |key: &&Key| id.is_none_or(|id| key.id.as_deref() == Some(id));
-        let mut fitting = self
-            .keys
-            .iter()
-            .filter(named)
-            .filter(|key| key.algorithms.contains(&algorithm));
+        let fits = |key: &&Key| key.algorithms.contains(&algorithm);
+        // A name says which of several it is; where one of the two says none, the signature does.
+        let Some(id) = id.filter(|_| self.keys.iter().any(|key| key.id.is_some())) else {
+            let fitting = self.keys.iter().filter(|key| fits(key) && !key.twin);
+            let fitting: SmallVec<_> = fitting.take(TRIED_MAX).collect();
+            return match fitting.is_empty() {
+                true => Found::Unknown,
+                false => Found::Some(fitting),
+            };
+        };
+        let named = |key: &&Key| key.id.as_deref() == Some(id);
+        let mut fitting = self.keys.iter().filter(named).filter(fits);
         match (fitting.next(), fitting.next()) {
             (Some(key), None) if !key.twin => Found::Key(key),
             (Some(_), _) => Found::Unclear,
-            (None, _) if id.is_some() && !self.keys.iter().any(|key| named(&key)) => Found::Unknown,
+            (None, _) if !self.keys.iter().any(|key| named(&key)) => Found::Unknown,
             (None, _) => Found::Unclear,
         }
     }

@@ -6,6 +6,7 @@ mod source;
 mod spec;
 mod strict;
 mod token;
+mod twin;
 #[cfg(test)]
 mod wycheproof;
 
@@ -15,12 +16,13 @@ use jsonwebtoken::Algorithm;
 use serde_json::{Map, Value as Json};
 
 use self::fetch::{Keeper, Where};
-use self::keys::Found;
+use self::keys::{Found, Key};
 pub(super) use self::keys::{KeySet, Source};
 use self::source::KeySource;
 pub(super) use self::spec::{Spec, authorization, carriers};
 pub(super) use self::strict::object;
 use self::token::Token;
+pub(super) use self::twin::twin;
 use super::authenticator::Means;
 use super::cache::Cache;
 use super::carrier::{Carrier, Shown};
@@ -35,6 +37,7 @@ use crate::telemetry::KeyMetrics;
 const BYTES_OF_A_BYTE: usize = 3;
 
 const UNKNOWN_KEY: &str = "its key is not known";
+const BAD: &str = "its signature does not hold";
 const NO_KEYS: &str = "the keys of its issuer cannot be fetched";
 
 /// Verifies tokens.
@@ -69,6 +72,8 @@ struct Verified {
     bound: Option<Box<[u8]>>,
     /// Of its text.
     digest: Digest,
+    /// Of the other text that its signature has, where there is one.
+    twin: Option<Digest>,
     /// Of which keys.
     generation: u64,
 }
@@ -192,6 +197,7 @@ impl Jwt {
         (name, known): (&Arc<str>, &Consumers),
         digest: &Digest,
     ) -> Result<Verified, Finding> {
+        let written = text;
         let token = Token::read(text).map_err(Finding::Refused)?;
         // Before anybody is asked: the token may be another authenticator's.
         if !self.algorithms.contains(&token.algorithm) {
@@ -219,6 +225,7 @@ impl Jwt {
             until,
             bound,
             digest: *digest,
+            twin: twin(written),
             generation,
         })
     }
@@ -239,12 +246,12 @@ impl Jwt {
             }
         };
         let may_ask = matches!(&self.keys, Keys::Live(source, _) if source.may_ask(now));
+        let holds = |key: &Key| key.verifies(token.signed, token.signature, token.algorithm);
         match keys.find(token.key_id.as_deref(), token.algorithm) {
-            Found::Key(key) if key.verifies(token.signed, token.signature, token.algorithm) => {
-                Ok(generation)
-            }
-            Found::Key(_) => Err(Finding::Refused("its signature does not hold")),
-            Found::Unknown if may_ask => Err(Finding::Ask),
+            Found::Key(key) if holds(key) => Ok(generation),
+            Found::Some(keys) if keys.iter().any(|key| holds(key)) => Ok(generation),
+            Found::Some(_) | Found::Unknown if may_ask => Err(Finding::Ask),
+            Found::Key(_) | Found::Some(_) => Err(Finding::Refused(BAD)),
             Found::Unknown => Err(Finding::Refused(UNKNOWN_KEY)),
             Found::Unclear => Err(Finding::Refused("no one key is meant for it")),
         }
@@ -308,7 +315,8 @@ fn admit(verified: &Verified, ex: &Exchange, known: &Consumers) -> Finding {
         return Finding::Refused("it is bound to another certificate");
     }
     // Also of one that was verified before.
-    if let Some(taken_back) = known.takes_back(&verified.identity, &verified.digest, ex) {
+    let digests = (&verified.digest, verified.twin.as_ref());
+    if let Some(taken_back) = known.takes_back(&verified.identity, digests, ex) {
         return taken_back;
     }
     known.admit(Arc::clone(&verified.identity))

@@ -62,7 +62,14 @@ fn verifies(group: &Json, token: &str) -> Result<(), &'static str> {
     let parts = Parts::read(token)?;
     match keys.find(parts.key_id.as_deref(), parts.algorithm) {
         Found::Key(key) if key.verifies(parts.signed, parts.signature, parts.algorithm) => Ok(()),
-        Found::Key(_) => Err("its signature does not hold"),
+        Found::Some(keys)
+            if keys
+                .iter()
+                .any(|key| key.verifies(parts.signed, parts.signature, parts.algorithm)) =>
+        {
+            Ok(())
+        }
+        Found::Key(_) | Found::Some(_) => Err("its signature does not hold"),
         Found::Unknown => Err("its key is not known"),
         Found::Unclear => Err("no one key is meant for it"),
     }

@@ -71,6 +71,8 @@ pub(super) struct Table {
 pub(super) struct Token<'t> {
     pub(super) identity: &'t Identity,
     pub(super) digest: &'t Digest,
+    /// The digest of the other text that holds where this one does.
+    pub(super) twin: Option<&'t Digest>,
 }
 
 impl Default for List {
@@ -246,6 +248,7 @@ impl Table {
         let issued = issued.map(|seconds| seconds.saturating_mul(1000));
         let signs = [
             Some(Sign::Token(*token.digest)),
+            token.twin.map(|twin| Sign::Token(*twin)),
             text("jti").map(|id| Sign::Jti(id.into())),
             token.identity.subject.clone().map(Sign::Sub),
             issuer.map(|issuer| Sign::Issuer(issuer.into())),
@@ -303,6 +306,7 @@ mod tests {
         let token = Token {
             identity: &identity,
             digest: &digest,
+            twin: None,
         };
         table.has(token, now)
     }

@@ -228,11 +228,11 @@ impl Consumers {
         Ok(view.0.list.tell(now))
     }
 
-    /// What becomes of a token that holds, where it does not count any more.
+    /// What becomes of a token that holds, by the digests of its text and of the text's twin, where it does not count any more.
     pub(super) fn takes_back(
         &self,
         identity: &Identity,
-        digest: &Digest,
+        (digest, twin): (&Digest, Option<&Digest>),
         ex: &Exchange,
     ) -> Option<Finding> {
         // In a request test nobody but the config is known.
@@ -240,7 +240,11 @@ impl Consumers {
         let view = revoked.view.load();
         match view.as_ref() {
             Some(view) => {
-                let token = Token { identity, digest };
+                let token = Token {
+                    identity,
+                    digest,
+                    twin,
+                };
                 let has = view.0.has(token, ex.unix_millis);
                 has.then_some(Finding::Refused(REVOKED))
             }
