@@ -13,9 +13,6 @@ use super::{Ended, Meter, Passage};
 use crate::exchange::Fault;
 use crate::upstream::{Outcome, Picked, Upstream};
 
-/// A call is sent once more so many times at most, where a connection that was kept turned out to be dead.
-pub(super) const RETRIES_MAX: u16 = 4;
-
 /// Whether a request changes nothing, so that it may be sent once more when nobody knows what became of it.
 #[must_use]
 pub fn changes_nothing(method: &Method) -> bool {

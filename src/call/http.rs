@@ -9,12 +9,12 @@ use pingora::connectors::http::Connector;
 use pingora::server::configuration::ServerConf;
 use tokio::time::Instant;
 
-use super::attempt::{RETRIES_MAX, changes_nothing, nobody_free, nobody_there};
+use super::attempt::{changes_nothing, nobody_free, nobody_there};
 use super::dues::Dues;
 use super::run::{Errand, Headed, Ran, Runs, Stopped, Way, run};
 use super::{Answer, Attempted, Ended, Failed, Held, Passage, Request, Terms, is_repeatable};
 use crate::exchange::{Exchange, Fault};
-use crate::upstream::{Again, Ask, Member, Picked, Retries, Tries, Upstream};
+use crate::upstream::{Again, Ask, Member, Picked, Retries, Tries, Upstream, afresh};
 
 /// The connections of calls.
 pub struct Http {
@@ -35,8 +35,8 @@ struct Course {
     tries: Tries,
     /// The targets that it was at.
     tried: Vec<Arc<Member>>,
-    /// How many connections that were kept turned out to be dead.
-    dead: u16,
+    /// Whether a connection that was kept turned out to be dead, so that it was sent once more: that happens once.
+    was_dead: bool,
 }
 
 /// What became of a run.
@@ -263,10 +263,11 @@ impl Errand<'_> {
             Err(Stopped::Connected { failed, stale }) => {
                 let harmless = self.terms.harmless || changes_nothing(&self.request.head.method);
                 let again = stale && harmless;
-                if again && course.dead < RETRIES_MAX && !self.dues.over() {
-                    course.dead += 1;
+                if again && !course.was_dead && !self.dues.over() {
+                    course.was_dead = true;
                     match self.way(course, exchange) {
-                        Ok(way) => {
+                        Ok(mut way) => {
+                            afresh(&mut way.peer);
                             let hedge = ran.hedge;
                             return Settled::Again(Way { hedge, ..way });
                         }

@@ -110,11 +110,45 @@ fn check_head(
     // Any other coding, or a second one: where the body ends another reader may see differently.
     let mut codings = head.headers.get_all(TRANSFER_ENCODING).iter();
     let first = codings.next();
+    let coded = first.is_some();
     let known = first.is_none_or(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked"));
     if !known || codings.next().is_some() {
         return Err("a transfer coding that is not `chunked`");
     }
+    check_length(head, coded)?;
     speak(head);
+    Ok(())
+}
+
+/// RFC 9110 section 8.6: a length that is said several times is one where all are the same; RFC 9112 section 6.3: with a coding
+/// there is none.
+fn check_length(head: &mut ResponseHead, coded: bool) -> Result<(), &'static str> {
+    let mut told = head.headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = told.next() else {
+        return Ok(());
+    };
+    if coded {
+        return Err("a length beside a transfer coding");
+    }
+    let several = told.next().is_some() || first.as_bytes().contains(&b',');
+    if !several {
+        return Ok(());
+    }
+    let mut one = None;
+    for line in head.headers.get_all(CONTENT_LENGTH) {
+        for length in line.to_str().unwrap_or_default().split(',') {
+            let length = length.trim_matches([' ', '\t']);
+            let number = Some(length).filter(|it| it.bytes().all(|byte| byte.is_ascii_digit()));
+            let number: Option<u64> = number.and_then(|it| it.parse().ok());
+            let number = number.ok_or("a length that is none")?;
+            if *one.get_or_insert(number) != number {
+                return Err("two lengths");
+            }
+        }
+    }
+    if let Some(length) = one {
+        head.set(&CONTENT_LENGTH, HeaderValue::from(length));
+    }
     Ok(())
 }
 
@@ -175,5 +209,40 @@ pub fn weaken(head: &mut ResponseHead) {
     match HeaderValue::from_bytes(&[b"W/", strong].concat()) {
         Ok(weak) => head.set(&ETAG, weak),
         Err(_) => head.remove(&ETAG),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_said_once_and_by_nothing_else() {
+        let checked = |lines: &[(&'static str, &'static str)]| {
+            let mut head = ResponseHead::build(200, None).unwrap();
+            for (name, value) in lines {
+                head.append_header(*name, *value).unwrap();
+            }
+            check(&mut head, Upgrade::None, &mut 0).ok()?;
+            let told = head.headers.get_all(CONTENT_LENGTH).iter();
+            Some(told.cloned().collect::<Vec<_>>())
+        };
+        let length = "content-length";
+        for lines in [
+            &[(length, "5")][..],
+            &[(length, "5, 5")],
+            &[(length, "5"), (length, "5")],
+        ] {
+            assert_eq!(checked(lines).unwrap(), ["5"], "{lines:?}");
+        }
+        for lines in [
+            &[(length, "5, 6")][..],
+            &[(length, "5"), (length, "6")],
+            &[(length, "5,")],
+            &[(length, "+5, +5")],
+            &[(length, "5"), ("transfer-encoding", "chunked")],
+        ] {
+            assert_eq!(checked(lines), None, "{lines:?}");
+        }
     }
 }

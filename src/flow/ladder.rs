@@ -1,5 +1,6 @@
 //! The ladder of a route whose upstream has no good answer: which step comes next.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use super::{environment, route};
@@ -9,7 +10,29 @@ use crate::exchange::{
 };
 use crate::plan::Plan;
 use crate::policy::fallback::{Fallback, Rung};
-use crate::upstream::Upstream;
+use crate::upstream::{Condition, Conditions, Upstream};
+
+/// What is no answer of a step: each way to fail, an answer with 5xx, and a call that ended by its target's fault (UNKNOWN,
+/// DEADLINE_EXCEEDED, INTERNAL, UNAVAILABLE and DATA_LOSS).
+static FAILED: LazyLock<Conditions> = LazyLock::new(|| {
+    Conditions::of(&[
+        Condition::ConnectFailure,
+        Condition::Reset,
+        Condition::RefusedStream,
+        Condition::Timeout,
+        Condition::ProtocolError,
+        Condition::TlsFailure,
+        Condition::CircuitOpen,
+        Condition::NoTarget,
+        Condition::Overload,
+        Condition::Class(5),
+        Condition::Grpc(2),
+        Condition::Grpc(4),
+        Condition::Grpc(13),
+        Condition::Grpc(14),
+        Condition::Grpc(15),
+    ])
+});
 
 /// What a request gets in place of an answer that is none.
 #[derive(Debug)]
@@ -44,7 +67,10 @@ pub fn fall(
     let Some(fallback) = route(plan, exchange).and_then(|route| route.chain.fallback()) else {
         return Fall::Nothing;
     };
-    if !is_meant(fallback, exchange, outcome) {
+    // `when` says who gets onto the ladder: whoever is there takes step after step, whatever a step failed by.
+    if !is_meant(fallback.when(), exchange, outcome)
+        && !(exchange.fallen.is_some() && is_meant(&FAILED, exchange, outcome))
+    {
         return Fall::Nothing;
     }
     let before = exchange.fallen;
@@ -77,20 +103,17 @@ pub fn fall(
 #[must_use]
 pub fn has_fallback(plan: &Plan, exchange: &Exchange, fault: Fault) -> bool {
     let fallback = route(plan, exchange).and_then(|route| route.chain.fallback());
-    fallback.is_some_and(|fallback| fault.meets(fallback.when()))
+    fallback.is_some_and(|fallback| {
+        fault.meets(fallback.when()) || exchange.fallen.is_some() && fault.meets(&FAILED)
+    })
 }
 
-fn is_meant(
-    fallback: &Fallback,
-    exchange: &Exchange,
-    outcome: Result<&ResponseHead, Fault>,
-) -> bool {
+fn is_meant(when: &Conditions, exchange: &Exchange, outcome: Result<&ResponseHead, Fault>) -> bool {
     match outcome {
-        Err(fault) => fault.meets(fallback.when()),
+        Err(fault) => fault.meets(when),
         Ok(head) => {
             let status = exchange.grpc_status.filter(|_| exchange.is_call);
-            fallback.when().has_answer(head.status.as_u16())
-                || status.is_some_and(|code| fallback.when().has_grpc(code))
+            when.has_answer(head.status.as_u16()) || status.is_some_and(|code| when.has_grpc(code))
         }
     }
 }
@@ -312,6 +335,28 @@ routes:
         post.insert_header("idempotency-key", "1").unwrap();
         for outcome in [Err(Fault::Timeout), Ok(&busy)] {
             assert_eq!(fallen_of(&post, outcome, &means).0, ["upstream", "respond"]);
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_by_what_is_not_named_is_followed_by_the_next_one() {
+        let forgetful = crate::call::Forgetful;
+        let means = means(&forgetful);
+        let (plan, asked) = (plan(), RequestHead::build("GET", b"/", None).unwrap());
+        let answer = |status| ResponseHead::build(status, None).unwrap();
+        let (bad, none) = (answer(500), answer(404));
+        for (outcome, goes_on) in [
+            (Err(Fault::Reset), true),
+            (Ok(&bad), true),
+            (Ok(&none), false),
+            (Err(Fault::ClientError), false),
+        ] {
+            let mut exchange = Exchange::new(SystemClock.instant(), 0, Scheme::Http);
+            let first = fall(&plan, &asked, &mut exchange, Err(Fault::Timeout), &means);
+            assert!(matches!(first, Fall::Upstream));
+            assert!(has_fallback(&plan, &exchange, Fault::Timeout));
+            let next = fall(&plan, &asked, &mut exchange, outcome, &means);
+            assert_eq!(matches!(next, Fall::Reply(_)), goes_on, "{outcome:?}");
         }
     }
 

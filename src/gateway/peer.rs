@@ -13,10 +13,7 @@ use super::{again, attempt};
 use crate::call::{Passage, changes_nothing, fault_of, nobody_free, nobody_there};
 use crate::exchange::{After, Exchange, Fault, GrpcMessages};
 use crate::flow;
-use crate::upstream::{Ask, Ends, Picked, for_upgrade};
-
-/// A request is sent once more so many times at most, where a connection that was kept turned out to be dead.
-const DEAD_MAX: u8 = 3;
+use crate::upstream::{Ask, Ends, Picked, afresh, for_upgrade};
 
 /// Chooses the target of one attempt, after the pause before it.
 pub(super) async fn choose(session: &Session, state: &mut State) -> Result<Box<HttpPeer>> {
@@ -61,6 +58,8 @@ pub(super) async fn choose(session: &Session, state: &mut State) -> Result<Box<H
     }
     if session.is_upgrade_req() {
         for_upgrade(&mut peer);
+    } else if std::mem::take(&mut state.afresh) {
+        afresh(&mut peer);
     }
     // What passed in an attempt before this one passes again.
     state.passed = (0, 0);
@@ -191,7 +190,7 @@ pub(super) fn not_connected(
 }
 
 /// An attempt broke. A connection from the pool may be dead before it is used: then a request that changes nothing is sent once
-/// more at once; else another attempt follows where its rules say so.
+/// more at once, on a new one; else another attempt follows where its rules say so.
 #[expect(clippy::fn_params_excessive_bools, reason = "Pingora's own form")]
 pub(super) fn broke(
     session: &Session,
@@ -215,9 +214,10 @@ pub(super) fn broke(
     error.retry.decide_reuse(reused);
     let safe =
         changes_nothing(&session.req_header().method) && again::kept(session, state).is_some();
-    let dead = error.retry() && !late && safe && state.dead < DEAD_MAX;
-    if untouched && dead {
-        state.dead += 1;
+    // What Pingora finds worth another try on a connection that is new is an answer: the rules of retries are for that.
+    let dead = reused && error.retry() && !late && safe && state.interim == 0;
+    if untouched && dead && !state.was_dead {
+        (state.was_dead, state.afresh) = (true, true);
         let _its_end_says_nothing = attempt::is_given_up(state, fault);
         return error;
     }

@@ -93,8 +93,10 @@ pub struct State {
     pub instead: Option<Instead>,
     /// Who remembers answers; nobody, until they are cached.
     pub last_good: Option<Arc<dyn LastGood>>,
-    /// How many connections that were kept turned out to be dead.
-    pub dead: u8,
+    /// Whether a connection that was kept turned out to be dead, so that it was sent once more: that happens once.
+    pub was_dead: bool,
+    /// Whether the next attempt is made on a connection that nobody used before.
+    pub afresh: bool,
     /// The attempt at a target that is under way.
     pub attempt: Option<Attempt>,
     /// The time.

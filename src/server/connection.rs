@@ -264,7 +264,8 @@ pub(super) fn state(arrival: &Arrival, shared: &Shared, framing: Framing) -> Box
         decided: None,
         instead: None,
         last_good: None,
-        dead: 0,
+        was_dead: false,
+        afresh: false,
     })
 }
 

@@ -55,7 +55,7 @@ use health::Check;
 pub use health::{ExpectSpec, HealthCheckSpec, Prober, StatusRange};
 use member::Live;
 pub use member::{Health, Member, Observer, Tally, Unobserved};
-pub use patient::for_upgrade;
+pub use patient::{afresh, for_upgrade};
 pub use permits::{ConcurrencySpec, Crowd, Permit, Permits};
 use ready::Ready;
 pub use ready::{Ask, Outcome, Picked};

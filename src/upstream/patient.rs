@@ -25,9 +25,14 @@ const APART: u64 = 1 << 63;
 
 /// Lets `peer` be connected to for a request that wants to leave HTTP.
 pub fn for_upgrade(peer: &mut HttpPeer) {
+    afresh(peer);
+    peer.options.custom_l4 = Some(Arc::new(Connector));
+}
+
+/// Lets `peer` be connected to anew, whatever is kept: those before may all be dead.
+pub const fn afresh(peer: &mut HttpPeer) {
     peer.group_key ^= APART;
     peer.options.idle_timeout = Some(Duration::ZERO);
-    peer.options.custom_l4 = Some(Arc::new(Connector));
 }
 
 #[derive(Debug)]

@@ -460,6 +460,22 @@ fn call(gateway: &Gateway) -> Outcome {
 }
 
 #[test]
+fn a_refusal_on_a_new_connection_goes_by_the_rules_of_retries() {
+    const REFUSES: &[Told] = &[Told::Refuse, Told::Refuse, Told::Refuse, Told::Refuse];
+    let thrice = ", retries: { attempts: 3, budget: 100%, backoff: { base: 1ms, max: 5ms } }";
+    let other = ", retries: { attempts: 3, retry_on: [reset] }";
+    for called in ["", ", response: { body: { omit: [x] } }"] {
+        for (clauses, sent) in [(", retries: none", 1), (other, 1), (thrice, 3)] {
+            let (addr, heard) = calls(REFUSES);
+            let clauses = format!("{clauses}{called}");
+            let gateway = before(&[&format!("h2c://{addr}")], "", &clauses);
+            ask(&gateway, "GET", &[], b"").expect(502);
+            assert_eq!(heard.load(Ordering::SeqCst), sent, "{clauses}");
+        }
+    }
+}
+
+#[test]
 fn a_call_of_grpc_is_made_again_before_any_message() {
     let named = ", retries: { attempts: 3, retry_on: [refused_stream, grpc_unavailable], backoff: { base: 1ms, max: 5ms } }";
     for (script, clauses, made, status) in [
