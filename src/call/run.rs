@@ -190,7 +190,9 @@ async fn go<'a>(
         Err(mut failed) => {
             attempt.failed(failed.fault, &errand.dues);
             failed.cause.retry.decide_reuse(reused);
-            let dead = failed.fault == Fault::Reset || failed.cause.retry();
+            // A refusal is an answer: the rules of retries are for that.
+            let refused = failed.fault == Fault::RefusedStream;
+            let dead = failed.fault == Fault::Reset || failed.cause.retry() && !refused;
             let stale = reused && !attempt.is_answered() && dead;
             Err(Stopped::Connected { failed, stale })
         }

@@ -215,7 +215,9 @@ pub(super) fn broke(
     let safe =
         changes_nothing(&session.req_header().method) && again::kept(session, state).is_some();
     // What Pingora finds worth another try on a connection that is new is an answer: the rules of retries are for that.
-    let dead = reused && error.retry() && !late && safe && state.interim == 0;
+    // So is a refusal.
+    let refused = fault == Fault::RefusedStream;
+    let dead = reused && !refused && error.retry() && !late && safe && state.interim == 0;
     if untouched && dead && !state.was_dead {
         (state.was_dead, state.afresh) = (true, true);
         let _its_end_says_nothing = attempt::is_given_up(state, fault);
