@@ -29,9 +29,10 @@ pub fn for_upgrade(peer: &mut HttpPeer) {
     peer.options.custom_l4 = Some(Arc::new(Connector));
 }
 
-/// Lets `peer` be connected to anew, whatever is kept: those before may all be dead.
-pub const fn afresh(peer: &mut HttpPeer) {
-    peer.group_key ^= APART;
+/// Lets `peer` be connected to anew, whatever is kept: those before may all be dead. No other that was made so is like it, which may
+/// still be on its way out of the pool.
+pub fn afresh(peer: &mut HttpPeer) {
+    peer.group_key = APART | fastrand::u64(..);
     peer.options.idle_timeout = Some(Duration::ZERO);
 }
 

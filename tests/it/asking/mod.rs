@@ -214,8 +214,13 @@ fn a_kept_connection_to_an_issuer_may_die_at_its_next_question() {
     for number in 0..6 {
         show(&gateway, &format!("good-{number}")).expect(200);
     }
-    // What is asked once more goes over a connection of its own, which is not kept.
-    assert_eq!(issuer.count(), 9, "six answers, and three in vain");
+    // What is asked once more goes over a connection of its own, which is not kept. One that Pingora is asked for in the very
+    // moment in which it puts it away is lost, too.
+    let asked = issuer.count();
+    assert!(
+        (7..=9).contains(&asked),
+        "six answers, up to three in vain: {asked}"
+    );
 }
 
 #[test]
