@@ -16,7 +16,7 @@ use super::carrier::Carrier;
 use super::client_cert::{self, ClientCert};
 use super::consumers::Consumers;
 use super::ext_authz::{self, ExtAuthz};
-use super::finding::Finding;
+use super::finding::{By, Finding};
 use super::forward::{self, Forward};
 use super::introspection::{self, Introspection};
 use super::jwt::{self, Jwt};
@@ -298,9 +298,18 @@ impl Authenticator {
         }
     }
 
-    /// Whether it finds out by itself what it asks for: it takes a while, and no other machine.
-    pub(super) const fn asks_here(&self) -> bool {
-        matches!(self.kind, Kind::Basic(_))
+    /// Who finds out what it asks for.
+    pub(super) const fn finds_out(&self) -> By {
+        match self.kind {
+            Kind::Basic(_) => By::Us,
+            Kind::ApiKey(_)
+            | Kind::ClientCert(_)
+            | Kind::Jwt(_)
+            | Kind::Introspection(_)
+            | Kind::Forward(_)
+            | Kind::ExtAuthz(_)
+            | Kind::Signature(_) => By::Others,
+        }
     }
 
     /// Begins what needs a task, and waits a little for the names of those it asks.

@@ -83,6 +83,15 @@ pub(super) enum Wanted {
     All,
 }
 
+/// Who finds it out where it is not known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// This machine, in a while.
+    Us,
+    /// Somebody else.
+    Others,
+}
+
 /// What was found so far: the worst of it counts, unless somebody is known where one is enough and nobody is barred.
 #[derive(Debug)]
 pub(super) struct Tally {
@@ -122,8 +131,8 @@ impl Tally {
         self.wanted == Wanted::Any && !self.known.is_empty()
     }
 
-    /// Adds what one found; `here` where it is found out by this machine. `Some`: the others need not look.
-    pub(super) fn add(&mut self, finding: Finding, here: bool) -> Option<Outcome> {
+    /// Adds what one found. `Some`: the others need not look.
+    pub(super) fn add(&mut self, finding: Finding, by: By) -> Option<Outcome> {
         match finding {
             // The first that knows the caller counts.
             Finding::Known(_) | Finding::Vouched(_) if self.is_enough() => {}
@@ -142,11 +151,11 @@ impl Tally {
             Finding::Barred(why) => self.barred = self.barred.or(Some(why)),
             Finding::Unavailable(why) => {
                 self.unavailable = self.unavailable.or(Some(why));
-                self.open_here |= here;
+                self.open_here |= by == By::Us;
             }
             Finding::Ask => {
                 self.ask += 1;
-                self.open_here |= here;
+                self.open_here |= by == By::Us;
             }
         }
         let over = self.wanted == Wanted::All && self.is_refused();
@@ -231,7 +240,7 @@ mod tests {
     fn tally(wanted: Wanted, findings: Vec<Finding>) -> String {
         let mut tally = Tally::new(wanted);
         for finding in findings {
-            if let Some(outcome) = tally.add(finding, false) {
+            if let Some(outcome) = tally.add(finding, By::Others) {
                 return word(&outcome);
             }
         }
@@ -280,10 +289,10 @@ mod tests {
         );
         assert_eq!(tally(Any, vec![Ask, Barred("x")]), "barred");
         // What this machine finds out itself is found out; nobody else is asked for it.
-        for (here, told) in [(true, "ask"), (false, "a/1")] {
+        for (by, told) in [(By::Us, "ask"), (By::Others, "a/1")] {
             let mut tally = Tally::new(Any);
-            assert!(tally.add(known("a", "1"), false).is_none());
-            assert!(tally.add(Ask, here).is_none());
+            assert!(tally.add(known("a", "1"), By::Others).is_none());
+            assert!(tally.add(Ask, by).is_none());
             assert_eq!(word(&tally.end()), told);
         }
     }

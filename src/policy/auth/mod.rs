@@ -42,7 +42,7 @@ use smallvec::SmallVec;
 pub use usage_plan::{UsagePlanSpec, UsagePlans};
 
 use self::carrier::{Carrier, Shown};
-use self::finding::{Finding, Outcome, Tally, Wanted};
+use self::finding::{By, Finding, Outcome, Tally, Wanted};
 use super::fallback::UpstreamNamed;
 use super::{Asked, Env, Hooks, Stage};
 use crate::base::problem::{Place, Problem, Problems, suggest};
@@ -314,7 +314,12 @@ impl Auth {
         let identity = match &found {
             Finding::Known(identity) => identity,
             Finding::Vouched(vouched) => &vouched.identity,
-            _ => return found,
+            Finding::Absent
+            | Finding::Refused(_)
+            | Finding::Answered(_)
+            | Finding::Barred(_)
+            | Finding::Ask
+            | Finding::Unavailable(_) => return found,
         };
         if !tally.is_enough() {
             return found;
@@ -417,7 +422,7 @@ impl Hooks for Auth {
         let mut tally = Tally::new(self.wanted);
         for method in &self.methods {
             let found = self.seen(method.look(head, ex), &tally, ex);
-            if let Some(outcome) = tally.add(found, method.asks_here()) {
+            if let Some(outcome) = tally.add(found, method.finds_out()) {
                 return self.conclude(outcome, head, ex);
             }
         }
@@ -434,13 +439,13 @@ impl Hooks for Auth {
             let mut tally = Tally::new(self.wanted);
             for method in &self.methods {
                 let mut found = method.look(head, ex);
-                let here = method.asks_here();
+                let by = method.finds_out();
                 // Nobody else is asked about a caller who is known already.
-                if matches!(found, Finding::Ask) && (here || !tally.is_enough()) {
+                if matches!(found, Finding::Ask) && (by == By::Us || !tally.is_enough()) {
                     found = method.ask(head, ex, outside).await;
                 }
                 let found = self.seen(found, &tally, ex);
-                if let Some(outcome) = tally.add(found, here) {
+                if let Some(outcome) = tally.add(found, by) {
                     return self.conclude(outcome, head, ex);
                 }
             }
